@@ -1,0 +1,5 @@
+"""`python -m orchestration.cli`: the same as the command `continuum`."""
+
+from orchestration.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""Jobs an ML engineer looks for, and their schedule."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from contracts.settings import Retailer
+
+FULL_PIPELINE = "full_pipeline"
+DAILY_FEATURES = "daily_features"
+INGEST_LIVE = "ingest_live"
+RETRAIN = "retrain"
+RELEASE = "release"
+JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE)
+
+LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
+
+
+def build_jobs(retailer: Retailer) -> dg.Definitions:
+    """All jobs, each with its owner, and the nightly schedule."""
+    tags = {"owner": retailer.owners[0]}
+    live = dg.AssetSelection.assets("lake/live_events", "features/live_rows")
+    jobs = [
+        dg.define_asset_job(
+            FULL_PIPELINE,
+            selection=dg.AssetSelection.all() - live,
+            description="From raw rows to a promoted release: what `make run` runs.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            DAILY_FEATURES,
+            selection=dg.AssetSelection.assets("lake/events") | dg.AssetSelection.groups("features"),
+            description="One day (or a range, as a backfill): events, feature rows, online store, histories.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            INGEST_LIVE,
+            selection=dg.AssetSelection.assets(*LIVE),
+            description="Drain the live inbox, rebuild the features it touches, publish histories, weigh the evidence.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            RETRAIN,
+            selection=dg.AssetSelection.groups("models", "release"),
+            description="Train both models on the newest snapshot, build a release, judge and promote it.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            RELEASE,
+            selection=dg.AssetSelection.groups("release"),
+            description="Build a release from the newest bundles, judge it against the champion, promote it.",
+            tags=tags,
+        ),
+    ]
+    # An archive does not grow: its schedules are there to be switched on, not running.
+    status = (
+        dg.DefaultScheduleStatus.STOPPED if retailer.clock == "stream" else dg.DefaultScheduleStatus.RUNNING
+    )
+    catalogue = dg.ScheduleDefinition(
+        name="refresh_catalogue",
+        cron_schedule="0 3 * * *",
+        target=dg.AssetSelection.assets("lake/products", "lake/customers", "lake/exposures", "lake/offers"),
+        default_status=status,
+        tags=tags,
+    )
+    nightly = dg.build_schedule_from_partitioned_job(
+        jobs[1], name="nightly_features", hour_of_day=2, default_status=status, tags=tags
+    )
+    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly])

@@ -1,0 +1,96 @@
+"""The config of a training run, and where its bundle is found afterwards.
+
+Belongs here: what the orchestrator tells a trainer. Does not belong here: training.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import pathlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from contracts.settings import Retailer, Settings
+from orchestration.windows import cut
+
+if TYPE_CHECKING:
+    from training.config import Bundle
+
+TABLES = ("events", "products", "exposures")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training run.
+
+    Attributes:
+        family: ``encoder`` or ``ranker``.
+        config: The config file it reads.
+        out: The bundle folder it writes.
+    """
+
+    family: str
+    config: pathlib.Path
+    out: pathlib.Path
+
+
+def latest_bundle(settings: Settings, family: str) -> pathlib.Path:
+    """Folder of the family's newest finished bundle.
+
+    Raises:
+        FileNotFoundError: The family has not been trained here.
+    """
+    pointer = settings.bundles / family / "LATEST"
+    if not pointer.exists():
+        raise FileNotFoundError(
+            f"no bundle of '{family}' in {settings.bundles}; expected it to be trained first"
+        )
+    return settings.bundles / family / pointer.read_text().strip()
+
+
+def prepare(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
+    """Write the config of the family's next run.
+
+    Every table is pinned to its present version, so the run's data can be read again later.
+    """
+    from feature_repo.snapshots import delta_files
+
+    lake = {table: delta_files(settings.lake / table)[0] for table in TABLES}
+    windows = cut(retailer, settings.lake, lake["events"])
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    out = settings.bundles / family / f"{windows.evaluate_from:%Y%m%d}-{stamp}"
+    config: dict[str, Any] = {
+        "retailer": retailer.name,
+        "home": str(settings.home),
+        "lake": lake,
+        "train_until": windows.ranker_from if family == "encoder" else windows.evaluate_from,
+        "evaluate_from": windows.evaluate_from,
+        "evaluate_until": windows.evaluate_until,
+        "out": str(out),
+        "tracking_uri": settings.tracking_uri,
+        "experiment": f"{retailer.name}-{family}",
+        "threads": os.cpu_count() or 1,
+        "feature_service": f"{family}_v1",
+        "simulated": retailer.simulated,
+        "params": getattr(retailer, family),
+    }
+    if family == "ranker":
+        config |= {"encoder": str(latest_bundle(settings, "encoder")), "ranker_from": windows.ranker_from}
+    path = settings.bundles / family / f"{out.name}.config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, default=lambda value: value.isoformat(), indent=1))
+    return TrainingJob(family, path, out)
+
+
+def finish(settings: Settings, job: TrainingJob) -> Bundle:
+    """Read the bundle that a run left, and make it the family's latest."""
+    from training.config import read_bundle
+
+    bundle = read_bundle(job.out)
+    pointer = settings.bundles / job.family / "LATEST"
+    staged = pointer.with_suffix(".tmp")
+    staged.write_text(job.out.name)
+    staged.replace(pointer)
+    return bundle

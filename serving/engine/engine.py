@@ -1,0 +1,320 @@
+"""The engine: from a history, a moment and a release to ranked items with reasons.
+
+The same code answers shoppers, writes the golden requests, and is judged by the gate. Ties are broken
+by product id, so an answer is a function of its inputs.
+
+Belongs here: the order of the steps, and running several requests through each graph at once. Does not
+belong here: the steps themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.decisions import Reason, Source
+from contracts.features import MICROSECONDS_PER_DAY, week_of
+from contracts.release import Manifest
+from serving.engine import reasons
+from serving.engine.assemble import Assembler
+from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates
+from serving.engine.explore import explore
+from serving.engine.items import Exposures, Filters, ItemTable, Mask, StoreProducts, TableError
+from serving.engine.memory import Memory, remember
+from serving.engine.sessions import Session, require_finite
+from serving.profiles.history import History, empty_history
+
+EVERYTHING = Filters()
+LENGTH_STEP = 32
+"""Sequences are padded to a multiple of this, so that ONNX Runtime sees few different shapes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One request to rank.
+
+    Attributes:
+        history: The customer's events; those at or after the moment are not used.
+        at_days: Moment, days since 1970-01-01 UTC.
+        store: Store index, -1 for none.
+        n: Items wanted.
+        filters: Which items may be shown.
+        deny: int, item indices that must not be shown.
+        touchpoint: Where the answer is shown.
+        memory: The history digested by `Engine.remember`, if the caller kept it.
+        exploration: Probability that the last slot explores.
+        rng: Source of chance for it, or None to never explore.
+    """
+
+    history: History
+    at_days: float
+    store: int = -1
+    n: int = 10
+    filters: Filters = EVERYTHING
+    deny: Sequence[int] = ()
+    touchpoint: str = ""
+    memory: Memory | None = None
+    exploration: float = 0.0
+    rng: np.random.Generator | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """An answer.
+
+    Attributes:
+        items: int32[n], best first.
+        scores: float32[n], ranker scores; 1 / (place + 1) on the popular path.
+        propensities: Probability of each item in its slot.
+        sources: Who proposed each item.
+        reasons: Why each item is shown.
+        candidates: How many items were ranked.
+        explored: The last item was drawn by exploration.
+        graph_ns: Nanoseconds of this request's ONNX runs: encoder, features, ranker (a run that several
+            requests share counts for each its share).
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    propensities: list[float]
+    sources: list[tuple[Source, ...]]
+    reasons: list[Reason]
+    candidates: int
+    explored: bool = False
+    graph_ns: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def model_ns(self) -> int:
+        """Sum of the ONNX runs."""
+        return sum(self.graph_ns)
+
+
+class Engine:
+    """Ranks items for customers with the models and tables of one release.
+
+    Args:
+        manifest: The release's manifest.
+        encoder: Encoder graph.
+        ranker: Ranker graph.
+        items: Item table.
+        exposures: Promotions by store and week.
+        sales: How items sell by store.
+
+    Raises:
+        TableError: The parts do not fit one another.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        encoder: Session,
+        ranker: Session,
+        items: ItemTable,
+        exposures: Exposures,
+        sales: StoreProducts,
+    ) -> None:
+        settings = manifest.component("encoder").settings
+        try:
+            self._length = int(settings["length"])
+            self._vocabulary = int(settings["vocabulary"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError("the encoder's settings name no 'length' and 'vocabulary'") from error
+        if len(items.by_encoder_id) > self._vocabulary + 1:
+            raise TableError(
+                f"items.npz: 'encoder_id' is above the encoder's vocabulary of {self._vocabulary}"
+            )
+        self.items = items
+        self.providers = {"encoder": encoder.provider, "ranker": ranker.provider}
+        self.nothing = empty_history()
+        self._encoder = encoder
+        self._ranker = ranker
+        self._exposures = exposures
+        self._assembler = Assembler(manifest.features, items, sales)
+        self._by_encoder_id = np.full(self._vocabulary + 1, -1, np.int32)
+        self._by_encoder_id[: len(items.by_encoder_id)] = items.by_encoder_id
+        self._deny = self._denied(items.sellable)
+        self._k = np.array([min(ENCODER, self._vocabulary)], np.int64)
+
+    def remember(self, history: History) -> Memory:
+        """Digest a history once for many requests."""
+        return remember(history, self.items, self._length)
+
+    def rank(
+        self,
+        history: History,
+        at_days: float,
+        store: int = -1,
+        n: int = 10,
+        filters: Filters | None = None,
+        deny: Sequence[int] = (),
+        touchpoint: str = "",
+    ) -> Ranked:
+        """Rank items for one customer at one moment.
+
+        Args:
+            history: The customer's events; those at or after the moment are not used.
+            at_days: Moment, days since 1970-01-01 UTC.
+            store: Store index, -1 for none.
+            n: Items wanted.
+            filters: Which items may be shown.
+            deny: Item indices that must not be shown.
+            touchpoint: Where the answer is shown.
+
+        Raises:
+            GraphError: A graph failed or gave scores that are not numbers.
+        """
+        query = Query(history, at_days, store, n, filters or EVERYTHING, deny, touchpoint)
+        return self.rank_many([query])[0]
+
+    def rank_many(self, queries: Sequence[Query]) -> list[Ranked]:
+        """Rank for several requests with one run of each graph; each gets what it would get alone.
+
+        Raises:
+            GraphError: A graph failed or gave scores that are not numbers.
+        """
+        if not queries:
+            return []
+        memories = [self._memory(query) for query in queries]
+        flags = [self.promotions(query.at_days, query.store) for query in queries]
+        allowed = [self._allowed(query, flag) for query, flag in zip(queries, flags, strict=True)]
+        scores, tops, encoder_ns = self._encode(queries, memories, allowed)
+        sets: list[Candidates] = []
+        blocks: list[NDArray[np.float32]] = []
+        features_ns: list[int] = []
+        for row, (query, memory, flag) in enumerate(zip(queries, memories, flags, strict=True)):
+            narrowed = bool(query.filters) or len(query.deny) > 0
+            chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
+            sets.append(chosen)
+            block, arithmetic_ns = self._assembler.features(
+                memory, chosen.items, query.at_days, query.store, flag, scores[row]
+            )
+            blocks.append(block)
+            features_ns.append(arithmetic_ns)
+        ranked_scores, ranker_ns = self._score(blocks)
+        results = []
+        stop = 0
+        for row, (query, memory, chosen) in enumerate(zip(queries, memories, sets, strict=True)):
+            start, stop = stop, stop + len(chosen.items)
+            ranker_share = (ranker_ns * len(chosen.items)) // max(1, len(ranked_scores))
+            graph_ns = (encoder_ns // len(queries), features_ns[row], ranker_share)
+            results.append(
+                self._answer(
+                    query, memory, chosen, ranked_scores[start:stop], tops[row], flags[row], graph_ns
+                )
+            )
+        return results
+
+    def popular(self, query: Query) -> Ranked:
+        """What is popular among what may be shown; needs no model and no history."""
+        flags = self.promotions(query.at_days, query.store)
+        popularity = self.items.popularity
+        order = popularity[self._allowed(query, flags)[popularity]]
+        shown, propensities, explored = explore(order.astype(np.int64), query.n, query.exploration, query.rng)
+        texts = [reasons.popular_reason(item, self.items) for item in shown.tolist()]
+        if explored:
+            texts[-1] = reasons.EXPLORED
+        return Ranked(
+            items=shown.astype(np.int32),
+            scores=(1.0 / np.arange(1, len(shown) + 1)).astype(np.float32),
+            propensities=propensities,
+            sources=[("popular",)] * len(shown),
+            reasons=texts,
+            candidates=len(order),
+            explored=explored,
+        )
+
+    def promotions(self, at_days: float, store: int) -> NDArray[np.uint8] | None:
+        """uint8[N] of promotion bits in a store's week, or None where nothing is known."""
+        return None if store < 0 else self._exposures.flags(int(week_of(at_days)), store)
+
+    def _memory(self, query: Query) -> Memory:
+        if query.memory is not None:
+            return query.memory
+        return self.remember(query.history.before(round(query.at_days * MICROSECONDS_PER_DAY)))
+
+    def _allowed(self, query: Query, flags: NDArray[np.uint8] | None) -> Mask:
+        if not query.filters and not len(query.deny):
+            return self.items.sellable
+        mask = self.items.allowed(query.filters, None if flags is None else flags > 0)
+        mask[np.asarray(query.deny, np.int64)] = False
+        return mask
+
+    def _denied(self, allowed: Mask) -> Mask:
+        """bool[V + 1] for the encoder: what it must not put forward."""
+        denied = np.ones(self._vocabulary + 1, np.bool_)
+        known = self._by_encoder_id >= 0
+        denied[known] = ~allowed[self._by_encoder_id[known]]
+        return denied
+
+    def _encode(
+        self, queries: Sequence[Query], memories: Sequence[Memory], allowed: Sequence[Mask]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
+        """Encoder scores float32[B, V + 1], item indices of its best int32[B, k], nanoseconds."""
+        longest = max(1, *(len(memory.sequence.item) for memory in memories))
+        length = min(self._length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        shape = (len(queries), length)
+        item, action, channel = (np.zeros(shape, np.int64) for _ in range(3))
+        age = np.zeros(shape, np.float32)
+        for row, (query, memory) in enumerate(zip(queries, memories, strict=True)):
+            sequence = memory.sequence
+            start = length - len(sequence.item)
+            item[row, start:] = sequence.item
+            action[row, start:] = sequence.action
+            channel[row, start:] = sequence.channel
+            age[row, start:] = query.at_days - sequence.at
+        denied = [self._deny if mask is self.items.sellable else self._denied(mask) for mask in allowed]
+        deny = denied[0][None] if len(denied) == 1 else np.stack(denied)
+        feed: dict[str, NDArray[Any]] = {
+            "item": item,
+            "action": action,
+            "channel": channel,
+            "age": age,
+            "deny": deny,
+            "k": self._k,
+        }
+        (scores, values, ids), nanoseconds = self._encoder.run(("scores", "top_scores", "top_items"), feed)
+        require_finite("encoder", values[:, :1])
+        tops = np.where(np.isfinite(values), self._by_encoder_id[ids], np.int32(-1))
+        return scores, tops, nanoseconds
+
+    def _score(self, blocks: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], int]:
+        features = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if not len(features):
+            return np.zeros(0, np.float32), 0
+        (scores,), nanoseconds = self._ranker.run(("scores",), {"features": features})
+        return require_finite("ranker", scores.reshape(-1)), nanoseconds
+
+    def _answer(
+        self,
+        query: Query,
+        memory: Memory,
+        chosen: Candidates,
+        scores: NDArray[np.float32],
+        top: NDArray[np.int32],
+        flags: NDArray[np.uint8] | None,
+        graph_ns: tuple[int, int, int],
+    ) -> Ranked:
+        order = np.argsort(-scores, kind="stable")  # Candidates ascend by product id: so do ties.
+        shown, propensities, explored = explore(order, query.n, query.exploration, query.rng)
+        picked = chosen.items[shown]
+        places = {item: place for place, item in enumerate(top.tolist())}
+        texts = [
+            reasons.explain(item, memory, self.items, query.at_days, flags, places.get(item, -1))
+            for item in picked.tolist()
+        ]
+        if explored:
+            texts[-1] = reasons.EXPLORED
+        return Ranked(
+            items=picked,
+            scores=scores[shown],
+            propensities=propensities,
+            sources=[SOURCES[bits] for bits in chosen.bits[shown].tolist()],
+            reasons=texts,
+            candidates=len(chosen.items),
+            explored=explored,
+            graph_ns=graph_ns,
+        )

@@ -1,0 +1,61 @@
+"""The bars: what each bench's numbers have to reach, as the project promised them.
+
+A bar is (operator, number). Metrics without a bar are reported all the same.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+BARS: dict[str, dict[str, tuple[str, float]]] = {
+    "next-basket": {
+        "ndcg_at_10": (">=", 0.241),
+        "ratio_to_best_baseline": (">=", 1.15),
+        "ratio_ci_low": (">", 1.0),
+        "short_history_ratio": (">", 1.0),
+    },
+    "point-in-time": {
+        "equal_to_feast": ("==", 1),
+        "equal_to_brute_force": ("==", 1),
+        "speedup_over_feast": (">=", 20),
+        "ratio_to_asof": ("<=", 3),
+    },
+    "parity": {
+        "pairs": (">=", 10_000),
+        "mismatches_fold": ("==", 0),
+        "mismatches_online": ("==", 0),
+    },
+    "serving": {
+        "handler_over_run_p50": ("<=", 1.3),
+        "event_to_recommendation_p99_ms": ("<=", 50),
+        "swaps": (">=", 50),
+        "swap_failures": ("==", 0),
+        "acked_events": (">=", 20_000),
+        "lost_events": ("==", 0),
+        "duplicated_events": ("==", 0),
+    },
+    "pipeline": {
+        "seconds_to_first_recommendation": ("<=", 900),
+        "peak_memory_gb": ("<=", 6),
+        "definitions_load_seconds": ("<=", 4),
+    },
+}
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq,
+}  # fmt: skip
+
+
+def judge(bench: str, measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Hold measured numbers against the bench's bars.
+
+    Returns:
+        For each bar that was measured: ``{"op", "bar", "holds"}``.
+    """
+    return {
+        metric: {"op": op, "bar": bar, "holds": bool(_OPERATORS[op](measured[metric], bar))}
+        for metric, (op, bar) in BARS.get(bench, {}).items()
+        if measured.get(metric) is not None
+    }

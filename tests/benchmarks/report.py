@@ -1,0 +1,60 @@
+"""Kept runs (`docs/benchmarks/NAME.json`) and the page that is rendered from them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KEPT = ROOT / "docs" / "benchmarks"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+ABOUT = {
+    "next-basket": "First basket of each household from 2017-12-01 on (Complete Journey), whole catalogue ranked.",
+    "point-in-time": "Point-in-time join of 2 M feature rows with 100 k entity rows: ours, stock Feast, plain ASOF.",
+    "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
+    "ONNX against the trained models.",
+    "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
+    "pipeline": "`make run` after installation, on 2 cores.",
+}
+
+
+def keep(result: dict[str, Any]) -> pathlib.Path:
+    """Write a result as the bench's kept run."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f"{result['bench']}.json"
+    path.write_text(json.dumps(result, indent=1, default=str, sort_keys=True) + "\n")
+    return path
+
+
+def render() -> pathlib.Path:
+    """Write docs/benchmarks.md from the kept runs."""
+    parts = [
+        "# Benchmarks\n",
+        "Rendered by `continuum bench --render` from the kept runs in `docs/benchmarks/`; never edited by hand.",
+        "Run one yourself with `continuum bench NAME`; `--keep` replaces the kept run.\n",
+    ]
+    for path in sorted(KEPT.glob("*.json")):
+        parts.append(_section(json.loads(path.read_text())))
+    PAGE.write_text("\n".join(parts))
+    return PAGE
+
+
+def _section(result: dict[str, Any]) -> str:
+    name = result["bench"]
+    lines = [f"## {name}\n", ABOUT.get(name, ""), "", "| metric | measured | bar | |", "|---|---|---|---|"]
+    for metric, value in result["measured"].items():
+        bar = result["bars"].get(metric)
+        verdict = "" if bar is None else ("holds" if bar["holds"] else "**missed**")
+        wanted = f"{bar['op']} {bar['bar']}" if bar else ""
+        lines.append(f"| {metric} | {format_value(value)} | {wanted} | {verdict} |")
+    setup = ", ".join(f"{key} {format_value(value)}" for key, value in sorted(result["setup"].items()))
+    return "\n".join([*lines, "", f"Setup: {setup}.", ""])
+
+
+def format_value(value: Any) -> str:
+    """A number with four significant digits, anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}"

@@ -1,0 +1,207 @@
+"""The training loop of the encoder: epochs, learning rate, early stopping.
+
+Belongs here: how weights are found. Does not belong here: losses (`loss.py`), reading data and writing
+results (`train.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from training.config import EncoderParams
+from training.continuum.batches import NEGATIVE, Steps, cut_windows, find_steps, make_batches
+from training.continuum.data import Sequences, Vocabulary
+from training.continuum.infer import pack
+from training.continuum.loss import NegativeSampler, total_loss
+from training.continuum.model import Encoder
+from training.evaluation.metrics import Targets, ndcg
+
+BIAS_RATE = 5.0
+"""Learning rate of biases and bias tables over that of matrices: Adam moves each by at most about the rate per
+step, and levels have further to go than directions."""
+
+WARM_UP = 0.05
+LARGEST_GRADIENT = 1.0
+SCORE_BATCH = 64
+
+Progress = Callable[[str], None]
+
+
+class TrainingError(RuntimeError):
+    """Training that went nowhere; the message says at which epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Next-basket requests that choose the epoch.
+
+    Attributes:
+        rows: int64[R] customers, as rows of the sequences.
+        at: float64[R] days.
+        targets: Encoder ids of what was bought then, -1 for items outside the vocabulary.
+    """
+
+    rows: npt.NDArray[np.int64]
+    at: npt.NDArray[np.float64]
+    targets: Targets
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A trained encoder.
+
+    Attributes:
+        encoder: With the weights of the best epoch, in evaluation mode.
+        heads: Which heads had labels to learn from, by name.
+        curves: Values by epoch: ``train_loss`` and its parts, ``validation_ndcg_at_10`` (epoch 0 is untrained).
+        best: Epoch that was kept.
+        seconds: Spent on training, without validation.
+        examples: Requests learned from per epoch.
+    """
+
+    encoder: Encoder
+    heads: dict[str, bool]
+    curves: dict[str, list[float]]
+    best: int
+    seconds: float
+    examples: int
+
+
+def fit(
+    sequences: Sequences,
+    vocabulary: Vocabulary,
+    params: EncoderParams,
+    validation: Validation,
+    *,
+    seen: Sequences,
+    seed: int,
+    progress: Progress,
+) -> Fit:
+    """Train with early stopping.
+
+    Args:
+        sequences: What is learned from: only events before the validation days.
+        vocabulary: Items.
+        params: Shape and training.
+        validation: Requests in the validation days; without any, the last epoch is kept.
+        seen: All events, from which the validation requests read their histories.
+        seed: Of every random choice.
+        progress: Receives one line per epoch.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    torch.manual_seed(seed)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    encoder = Encoder(vocabulary, params)
+    steps = find_steps(sequences)
+    sampler = NegativeSampler(vocabulary.count, params, generator)
+    optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate)
+    curves: dict[str, list[float]] = {"validation_ndcg_at_10": [validate(encoder, params, seen, validation)]}
+    kept, best, spent, step = _weights(encoder), 0, 0.0, 0
+    total = params.epochs * max(1, -(-_count(sequences, steps, params) // params.batch))
+    for epoch in range(1, params.epochs + 1):
+        started = time.monotonic()
+        windows = cut_windows(sequences, steps, params.length, params.stride, params.customer_balance, rng)
+        parts: dict[str, list[float]] = {}
+        for batch in make_batches(
+            sequences, steps, windows, batch=params.batch, queries=params.queries,
+            target_actions=params.target_actions, rng=rng,
+        ):  # fmt: skip
+            _set_rate(optimizer, params.learning_rate * rate(step / total))
+            hidden = torch.rand(len(vocabulary.product_id), generator=generator) < params.item_dropout
+            loss, values = total_loss(encoder, batch, sampler.draw(), hidden)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), LARGEST_GRADIENT)
+            optimizer.step()
+            step += 1
+            for name, value in {"train_loss": float(loss.detach()), **values}.items():
+                parts.setdefault(name, []).append(value)
+        spent += time.monotonic() - started
+        _append(curves, parts, epoch)
+        reached = validate(encoder, params, seen, validation)
+        curves["validation_ndcg_at_10"].append(reached)
+        progress(
+            f"epoch {epoch} of {params.epochs}: loss {curves['train_loss'][-1]:.4f}, "
+            f"validation NDCG@10 {reached:.4f}, {spent:.0f} s"
+        )
+        if best == 0 or not len(validation.rows) or reached > curves["validation_ndcg_at_10"][best]:
+            kept, best = _weights(encoder), epoch
+        if epoch - best >= params.patience or spent > params.max_seconds:
+            break
+    encoder.load_state_dict(kept)
+    return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy))
+
+
+def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validation: Validation) -> float:
+    """Mean NDCG@10 on the validation requests, 0 without any."""
+    if not len(validation.rows):
+        return 0.0
+    encoder.eval()
+    answers = []
+    with torch.no_grad():
+        for start in range(0, len(validation.rows), SCORE_BATCH):
+            part = slice(start, start + SCORE_BATCH)
+            inputs = pack(seen, validation.rows[part], validation.at[part], params.length)
+            scores, _ = encoder(
+                *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age"))
+            )
+            scores[:, 0] = -torch.inf
+            answers.append(scores.topk(min(10, scores.shape[1] - 1)).indices.numpy())
+    encoder.train()
+    return float(ndcg(np.concatenate(answers), validation.targets, 10).mean())
+
+
+def label_heads(sequences: Sequences, steps: Steps) -> dict[str, bool]:
+    """Which heads the data has labels for: next item, action and channel always have."""
+    labels = set(np.unique(steps.buy).tolist())
+    refused = (sequences.item > 0) & NEGATIVE[sequences.action]
+    return {
+        "next_item": True, "next_action": True, "next_channel": True,
+        "buy": {0, 1} <= labels, "avoid": bool(refused.any()),
+    }  # fmt: skip
+
+
+def rate(done: float) -> float:
+    """Learning rate over its peak after a share of all steps: linear warm-up, cosine decay to a tenth."""
+    return min(1.0, (done + 1e-3) / WARM_UP) * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value * group["scale"]
+
+
+def _groups(encoder: Encoder, params: EncoderParams) -> list[dict[str, object]]:
+    named = list(encoder.named_parameters())
+    levels = [weight for name, weight in named if weight.ndim == 1 or "bias" in name]
+    matrices = [weight for name, weight in named if not (weight.ndim == 1 or "bias" in name)]
+    return [
+        {"params": levels, "scale": BIAS_RATE, "weight_decay": 0.0},
+        {"params": matrices, "scale": 1.0, "weight_decay": params.weight_decay},
+    ]
+
+
+def _weights(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in encoder.state_dict().items()}
+
+
+def _count(sequences: Sequences, steps: Steps, params: EncoderParams) -> int:
+    rng = np.random.default_rng(0)
+    return len(cut_windows(sequences, steps, params.length, params.stride, params.customer_balance, rng))
+
+
+def _append(curves: dict[str, list[float]], parts: dict[str, list[float]], epoch: int) -> None:
+    means = {name: float(np.mean(values)) for name, values in parts.items()}
+    if not means or not math.isfinite(means["train_loss"]):
+        raise TrainingError(f"epoch {epoch}: loss is {means.get('train_loss')}; expected a finite number")
+    for name, mean in means.items():
+        curves.setdefault(name if name == "train_loss" else f"{name}_loss", []).append(mean)

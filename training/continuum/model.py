@@ -1,0 +1,351 @@
+"""The continuum encoder as a torch module, readable from top to bottom.
+
+A token is the sum of item, content, action and channel embeddings. Pre-norm LiGR blocks (eSASRec,
+arXiv 2508.06450) with relative time-bucket bias (HSTU, arXiv 2402.17152) follow. A *request* is a further
+row that sees every earlier step and starts from a learned vector plus the mean of the latest step;
+its final state h scores items as ``h . item + bias``, and the pointer adds ``log(1 + sum exp(phi))``
+over the item's own events in the history: a learned, content-aware decayed count, which is what
+repeat buying needs (cf. RepeatNet, arXiv 1812.02646).
+
+Attention is written by hand so that ONNX keeps batch and length dynamic. Belongs here: the network.
+Does not belong here: losses (`loss.py`), how batches are made (`batches.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from contracts.events import ACTIONS, CHANNELS
+from training.config import EncoderParams
+from training.continuum.data import Vocabulary
+
+FAR = -1e9
+"""Logit of what must not be seen; finite, so that an empty history stays finite."""
+
+SECONDS_PER_DAY = 86_400.0
+CEILING = 30.0
+"""Largest log-weight of one event in the pointer."""
+
+TINY = 1e-30
+
+SIZES = 24
+"""Half octaves of the number of seen events that a request can tell apart."""
+
+OCTAVES = 26
+"""log2 of the longest distinguished time difference in seconds (about two years)."""
+
+PRIOR_HALF_LIFE = 45.0
+"""Days; where the pointer's time curve starts before it is learned."""
+
+PRIOR_SHARE = 1.0
+"""Weight of one fresh purchase in the pointer at the start, as a share of all counts in the vocabulary."""
+
+
+class ItemTable(nn.Module):
+    """Item vectors and popularity terms: an item's own embedding plus embeddings of its content fields.
+
+    Cold items have no embedding of their own and live from content alone.
+    """
+
+    codes: Tensor
+    vectors: Tensor
+    cold: Tensor
+
+    def __init__(self, vocabulary: Vocabulary, dim: int, item_bias: bool):
+        super().__init__()
+        content = vocabulary.content
+        size = len(vocabulary.product_id)
+        self.own = nn.Embedding(size, dim)
+        self.own_bias = (
+            nn.Parameter(torch.log1p(torch.from_numpy(vocabulary.count)).float()) if item_bias else None
+        )
+        self.fields = nn.ModuleList(nn.Embedding(len(values) + 1, dim) for values in content.values)
+        self.field_biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(len(values) + 1)) for values in (content.values if item_bias else ())
+        )
+        width = 0 if content.vectors is None else content.vectors.shape[1]
+        self.project = nn.Linear(width, dim, bias=False) if width else None
+        self.register_buffer("codes", torch.from_numpy(content.codes), persistent=False)
+        vectors = np.zeros((size, 0), np.float32) if content.vectors is None else content.vectors
+        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+        self.register_buffer("cold", torch.from_numpy(vocabulary.cold), persistent=False)
+        for table in (self.own, *self.fields):
+            nn.init.normal_(table.weight, std=0.5 / math.sqrt(dim))
+
+    def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Vectors float[..., d] of items int64[...].
+
+        Args:
+            ids: Encoder ids.
+            hidden: bool[V + 1], items whose own embedding is hidden, or None.
+        """
+        total = self.own(ids).masked_fill(self._hidden(ids, hidden).unsqueeze(-1), 0.0)
+        for column, table in enumerate(self.fields):
+            total = total + table(self.codes[ids, column])
+        if self.project is not None:
+            total = total + self.project(self.vectors[ids])
+        return total
+
+    def bias(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Popularity terms float[...] of items int64[...]; starts at log(1 + count)."""
+        if self.own_bias is None:
+            return torch.zeros_like(ids, dtype=self.own.weight.dtype)
+        total = self.own_bias[ids].masked_fill(self._hidden(ids, hidden), 0.0)
+        for column, table in enumerate(self.field_biases):
+            total = total + table[self.codes[ids, column]]
+        return total
+
+    def _hidden(self, ids: Tensor, hidden: Tensor | None) -> Tensor:
+        return (self.cold if hidden is None else self.cold | hidden)[ids]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of rows over tokens, with one learned token that is always visible."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads, self.width = heads, dim // heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.sink_key = nn.Parameter(torch.zeros(heads, self.width, 1))
+        self.sink_value = nn.Parameter(torch.zeros(heads, 1, self.width))
+
+    def forward(self, rows: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            rows: float[B, R, d].
+            tokens: float[B, L, d].
+            bias: float[B, H, R, L], FAR where a row must not see a token.
+        """
+        query = self._split(self.query(rows))
+        logits = query @ self._split(self.key(tokens)).transpose(2, 3) / math.sqrt(self.width) + bias
+        sink = query @ self.sink_key / math.sqrt(self.width)
+        share = torch.softmax(torch.cat([sink, logits], dim=-1), dim=-1)
+        mixed = share[..., 1:] @ self._split(self.value(tokens)) + share[..., :1] * self.sink_value
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.width)).transpose(1, 2)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer without bias (arXiv 2002.05202)."""
+
+    def __init__(self, dim: int, expansion: int):
+        super().__init__()
+        self.gate = nn.Linear(dim, dim * expansion, bias=False)
+        self.up = nn.Linear(dim, dim * expansion, bias=False)
+        self.down = nn.Linear(dim * expansion, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float[..., d] to float[..., d]."""
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """LiGR block: pre-norm, and a sigmoid gate from the block's input on both outputs."""
+
+    def __init__(self, dim: int, heads: int, expansion: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.feed_norm = nn.LayerNorm(dim, bias=False)
+        self.attention = Attention(dim, heads)
+        self.feed = SwiGLU(dim, expansion)
+        self.attention_gate = nn.Linear(dim, dim, bias=False)
+        self.feed_gate = nn.Linear(dim, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Update rows float[B, R, d] from tokens float[B, L, d]."""
+        seen = self.attention(self.attention_norm(rows), self.attention_norm(tokens), bias)
+        rows = rows + torch.sigmoid(self.attention_gate(rows)) * self.dropout(seen)
+        return rows + torch.sigmoid(self.feed_gate(rows)) * self.dropout(self.feed(self.feed_norm(rows)))
+
+
+class RelativeBias(nn.Module):
+    """One learned number per column for each bucket of time difference and of distance in steps."""
+
+    def __init__(self, columns: int, params: EncoderParams):
+        super().__init__()
+        self.per_octave = params.buckets_per_octave
+        self.time = (
+            nn.Parameter(torch.zeros(OCTAVES * self.per_octave + 1, columns)) if params.time_bias else None
+        )
+        self.steps = nn.Parameter(torch.zeros(params.step_bias + 1, columns)) if params.step_bias else None
+
+    def forward(self, elapsed: Tensor, steps: Tensor) -> Tensor:
+        """float[B, R, L, columns] from days float[B, R, L] and step distances int64[B, R, L]."""
+        total = torch.zeros_like(elapsed).unsqueeze(-1)
+        if self.time is not None:
+            total = total + self.time[time_bucket(elapsed, self.per_octave)]
+        if self.steps is not None:
+            total = total + self.steps[steps.clamp(0, self.steps.shape[0] - 1)]
+        return total
+
+
+def time_bucket(elapsed: Tensor, per_octave: int) -> Tensor:
+    """Log2 bucket of a time difference in days; 0 for less than a second and for the future."""
+    octave = torch.log2(1.0 + elapsed.clamp(min=0.0) * SECONDS_PER_DAY)
+    return (octave * per_octave).long().clamp(0, OCTAVES * per_octave)
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """What the network says at R requests of B customers.
+
+    Attributes:
+        state: float[B, R, d], scores items by their dot product.
+        pointer: float[B, R, L], log-weight of each event for its own item, FAR if not seen; None without pointer.
+    """
+
+    state: Tensor
+    pointer: Tensor | None
+
+
+class Encoder(nn.Module):
+    """The continuum encoder."""
+
+    def __init__(self, vocabulary: Vocabulary, params: EncoderParams):
+        super().__init__()
+        dim, self.params = params.dim, params
+        self.items = ItemTable(vocabulary, dim, params.item_bias)
+        self.actions = nn.Embedding(len(ACTIONS) + 1, dim)
+        self.channels = nn.Embedding(len(CHANNELS) + 1, dim)
+        self.request = nn.Parameter(torch.zeros(dim))
+        self.sizes = nn.Embedding(SIZES + 1, dim)
+        self.dropout = nn.Dropout(params.dropout)
+        self.blocks = nn.ModuleList(
+            Block(dim, params.heads, params.expansion, params.dropout) for _ in range(params.blocks)
+        )
+        columns = params.heads
+        self.biases = nn.ModuleList(RelativeBias(columns, params) for _ in range(params.blocks))
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.action_head = nn.Linear(dim, len(ACTIONS))
+        self.channel_head = nn.Linear(dim, len(CHANNELS))
+        self.buy_head = nn.Linear(dim, 1)
+        self.avoid_head = nn.Linear(dim, dim + 1)
+        for table in (self.actions, self.channels, self.sizes):
+            nn.init.normal_(table.weight, std=0.5 / math.sqrt(dim))
+        nn.init.normal_(self.request, std=0.5 / math.sqrt(dim))
+        if params.pointer:
+            self.pointer_query = nn.Linear(dim, dim, bias=False)
+            self.pointer_key = nn.Linear(dim, dim, bias=False)
+            self.pointer_level = nn.Linear(dim, 1)
+            self.pointer_token = nn.Linear(dim, 1, bias=False)
+            self.pointer_bias = RelativeBias(1, params)
+            self._start_pointer(float(vocabulary.count.sum()))
+
+    def _start_pointer(self, total: float) -> None:
+        nn.init.zeros_(self.pointer_query.weight)
+        nn.init.zeros_(self.pointer_level.weight)
+        nn.init.zeros_(self.pointer_token.weight)
+        nn.init.constant_(self.pointer_level.bias, math.log(max(2.0, total) * PRIOR_SHARE))
+        table = self.pointer_bias.time
+        if table is not None:
+            days = 2.0 ** (torch.arange(len(table)) / self.params.buckets_per_octave) / SECONDS_PER_DAY
+            with torch.no_grad():
+                table[:, 0] = -math.log(2.0) * days / PRIOR_HALF_LIFE
+
+    def tokens(self, item_vectors: Tensor, action: Tensor, channel: Tensor) -> Tensor:
+        """Sum of embeddings, float[B, L, d]."""
+        return self.dropout(item_vectors + self.actions(action) + self.channels(channel))
+
+    def encode(
+        self, x: Tensor, valid: Tensor, time: Tensor, step: Tensor, request_time: Tensor, request_step: Tensor
+    ) -> Readout:
+        """Run the blocks; causal by step.
+
+        Args:
+            x: float[B, L, d] tokens.
+            valid: bool[B, L].
+            time: float[B, L] days.
+            step: int64[B, L].
+            request_time: float[B, R] days.
+            request_step: int64[B, R]; a request sees the tokens of smaller steps.
+        """
+        before = valid.unsqueeze(1) & (step.unsqueeze(1) < request_step.unsqueeze(2))
+        elapsed = request_time.unsqueeze(2) - time.unsqueeze(1)
+        distance = request_step.unsqueeze(2) - step.unsqueeze(1) - 1
+        latest = (before & (distance == 0)).to(x.dtype)
+        size = (2 * torch.log2(1.0 + before.sum(-1).to(x.dtype))).long().clamp(0, SIZES)
+        rows = self.request + self.sizes(size) + latest @ x / latest.sum(-1, keepdim=True).clamp(min=1.0)
+        for index, (block, bias) in enumerate(zip(self.blocks, self.biases, strict=True)):
+            seen = _mask(bias(elapsed, distance), before)
+            rows = block(rows, x, seen)
+            if index + 1 < len(self.blocks):
+                causal = valid.unsqueeze(1) & (step.unsqueeze(1) <= step.unsqueeze(2))
+                gap = time.unsqueeze(2) - time.unsqueeze(1)
+                x = block(x, x, _mask(bias(gap, step.unsqueeze(2) - step.unsqueeze(1)), causal))
+        state = self.norm(rows)
+        if not self.params.pointer:
+            return Readout(state, None)
+        logits = self.pointer_query(state) @ self.pointer_key(x).transpose(1, 2) / math.sqrt(x.shape[-1])
+        logits = logits + self.pointer_level(state) + self.pointer_token(x).transpose(1, 2)
+        logits = logits + self.pointer_bias(elapsed, distance).squeeze(-1)
+        return Readout(state, logits.clamp(max=CEILING).masked_fill(~before, FAR))
+
+    def forward(self, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """`score` with the network's own item table."""
+        catalogue = torch.arange(self.items.own.num_embeddings, device=item.device)
+        return self.score(self.items(catalogue), self.items.bias(catalogue), item, action, channel, age)
+
+    def score(
+        self, table: Tensor, bias: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Score the whole catalogue at one request per customer.
+
+        Args:
+            table: float[V + 1, d] item vectors.
+            bias: float[V + 1] popularity terms.
+            item: int64[B, L] encoder ids in time order, padding on the left.
+            action: int64[B, L] index + 1, 0 is padding.
+            channel: int64[B, L] index + 1.
+            age: float32[B, L] days before the request; equal ages form one step.
+
+        Returns:
+            scores float[B, V + 1] and the request's state float[B, d].
+        """
+        valid = action > 0
+        x = self.tokens(table[item], action, channel)
+        step = step_numbers(age, valid)
+        request_step = torch.where(valid, step + 1, 0).amax(1, keepdim=True)
+        found = self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
+        state = found.state[:, 0]
+        scores = state @ table.T + bias
+        if found.pointer is not None:
+            # Only items of the history change, so the logarithms run over L of them and not over V.
+            evidence = torch.zeros_like(scores).scatter_add(1, item, torch.exp(found.pointer[:, 0]))
+            scores = scores.scatter(1, item, mix(scores.gather(1, item), evidence.gather(1, item)))
+        return scores, state
+
+    def buy_logit(self, state: Tensor) -> Tensor:
+        """Logit that the running session goes on to a purchase, float[...]."""
+        return self.buy_head(state).squeeze(-1)
+
+    def avoid_logits(self, state: Tensor, item_vectors: Tensor) -> Tensor:
+        """Logits that an item would get a negative action: float[B, Q, U] from [B, Q, d] and [B, U, d]."""
+        head = self.avoid_head(state)
+        return head[..., :-1] @ item_vectors.transpose(1, 2) + head[..., -1:]
+
+
+def mix(explore: Tensor, evidence: Tensor) -> Tensor:
+    """Log of the sum of two kinds of mass: ``exp(explore)`` and the pointer's evidence (0 or more)."""
+    return torch.logaddexp(explore, torch.log(evidence + TINY))
+
+
+def step_numbers(age: Tensor, valid: Tensor) -> Tensor:
+    """Number steps from ages int64[B, L]: 0 for the oldest, one more wherever the age changes."""
+    changed = (age[:, 1:] != age[:, :-1]) & valid[:, :-1]
+    return torch.cat([torch.zeros_like(valid[:, :1]), changed], dim=1).long().cumsum(1)
+
+
+def _mask(bias: Tensor, visible: Tensor) -> Tensor:
+    return bias.permute(0, 3, 1, 2).masked_fill(~visible.unsqueeze(1), FAR)
