@@ -47,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Feast sets this in every process that imports it, and children inherit it: counts would then live in a
+    # folder that Feast deletes. One server counts for itself alone.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         settings = read_settings()
         retailer = read_retailer(settings)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 
+import prometheus_client  # noqa: F401  Before Feast: see PROMETHEUS_MULTIPROC_DIR in serving/__main__.py.
 import pytest
 
 from contracts.settings import Settings, read_settings

@@ -327,5 +327,5 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
         'continuum_http_requests_total{route="recommend",status="200"} 2.0',
         "continuum_release_swaps_total 1.0",
     ):
-        assert line in text, line
+        assert line in text, text
     assert "1013" not in text
