@@ -24,7 +24,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from contracts.settings import Settings
 from feature_repo.catalog import ViewSpec, view
-from feature_repo.snapshots import attach, connect, quoted, table_schema
+from feature_repo.snapshots import attach, connect, delta_files, partition_days, quoted, table_schema
 
 BATCH_ROWS = 65_536
 COMMIT_RETRIES = 20
@@ -87,6 +87,21 @@ def build_views(
         rows, written = store_rows(settings.features / spec.name, spec, reader, first_day, last_day)
         built.append(Built(spec.name, rows, written, version, round(time.perf_counter() - started, 2)))
     return built
+
+
+def changed_days(settings: Settings, since: int | None) -> tuple[int, list[dt.date]]:
+    """Days of lake/events whose files differ between a version and the latest, ascending; all without one.
+
+    Returns:
+        The latest version, and the days.
+
+    Raises:
+        SnapshotError: The lake lacks the table or that version.
+    """
+    path = settings.lake / "events"
+    version, now = delta_files(path)
+    before = [] if since is None else delta_files(path, since)[1]
+    return version, partition_days(set(now) ^ set(before))
 
 
 def window_rows(

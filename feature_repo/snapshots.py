@@ -10,7 +10,10 @@ belong here: writing (`orchestration/lake/writing.py`).
 
 from __future__ import annotations
 
+import datetime as dt
 import pathlib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -52,6 +55,13 @@ def delta_files(path: pathlib.Path, version: int | None = None) -> tuple[int, li
     """
     table = _open(path, version)
     return table.version(), sorted(table.file_uris())
+
+
+def partition_days(files: Iterable[str]) -> list[dt.date]:
+    """Days of the ``day=`` partition folders that hold these files, ascending."""
+    names = {pathlib.PurePosixPath(file).parent.name for file in files}
+    matches = (re.fullmatch(r"day=(\d{4}-\d{2}-\d{2})", name) for name in names)
+    return sorted(dt.date.fromisoformat(match.group(1)) for match in matches if match)
 
 
 def attach(con: duckdb.DuckDBPyConnection, name: str, path: pathlib.Path, version: int | None = None) -> int:

@@ -7,8 +7,6 @@ here: what one batch does to the lake.
 from __future__ import annotations
 
 import datetime as dt
-import pathlib
-import re
 from dataclasses import dataclass
 
 from contracts.settings import Settings
@@ -52,7 +50,7 @@ def drain_inbox(settings: Settings) -> DrainedInbox:
 
     A killed drain is completed by the next one; nothing lands twice (see `orchestration.lake.intake`).
     """
-    from feature_repo.snapshots import delta_files
+    from feature_repo.snapshots import delta_files, partition_days
     from orchestration.lake import intake, writing
     from orchestration.lake.tables import TABLES
     from serving.inbox.reader import read_after, read_refused
@@ -71,12 +69,5 @@ def drain_inbox(settings: Settings) -> DrainedInbox:
     while refused := read_refused(settings.inbox, intake.refused_offset(settings.lake), BATCH):
         letters += intake.drain_refused(settings.lake, refused)
     version, after = delta_files(path)
-    days = _days(set(after) - set(before))
+    days = tuple(partition_days(set(after) - set(before)))
     return DrainedInbox(events, duplicates, letters, intake.drained_offset(settings.lake), version, days)
-
-
-def _days(files: set[str]) -> tuple[dt.date, ...]:
-    """Days of the partition folders that hold these files."""
-    names = {pathlib.PurePosixPath(file).parent.name for file in files}
-    matches = (re.fullmatch(r"day=(\d{4}-\d{2}-\d{2})", name) for name in names)
-    return tuple(sorted(dt.date.fromisoformat(match.group(1)) for match in matches if match))

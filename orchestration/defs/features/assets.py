@@ -21,6 +21,7 @@ HISTORIES = dg.AssetKey(["profiles", "histories"])
 
 CUSTOMER_VIEW_NAMES = ("customer", "customer_product", "customer_type", "customer_category")
 PRODUCT_VIEW_NAMES = ("product", "store_product")
+VIEW_NAMES = (*CUSTOMER_VIEW_NAMES, *PRODUCT_VIEW_NAMES)
 
 
 def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
@@ -97,23 +98,30 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
         key_prefix=["features"],
         kinds={"ibis", "duckdb", "deltalake"},
         pool=LAKE_POOL,
-        deps=[LIVE_EVENTS],
+        deps=[EVENTS, LIVE_EVENTS, CUSTOMER_VIEWS, PRODUCT_VIEWS],
         description="Feature rows of every day from the earliest that live events touched on: rows accumulate, so a "
-        "late event changes all days after its own.",
+        "late event changes all days after its own. What a failed run left is made good by the next.",
     )
     def live_rows(context: dg.AssetExecutionContext, shop: Shop) -> dg.MaterializeResult[Any]:
-        from feature_repo.build import build_views
+        from feature_repo.build import build_views, changed_days
         from orchestration.windows import data_end
 
-        event = context.instance.get_latest_materialization_event(LIVE_EVENTS)
-        found = event.asset_materialization.metadata if event and event.asset_materialization else {}
-        first = str(found["first_day"].value) if "first_day" in found else ""
-        if not first:
-            return dg.MaterializeResult(metadata={"dagster/row_count": 0})
-        settings = shop.settings()
-        views = (*CUSTOMER_VIEW_NAMES, *PRODUCT_VIEW_NAMES)
-        start = max(dt.date.fromisoformat(first), shop.profile().first_day)
-        return _built(build_views(settings, views, start, data_end(settings.lake)))
+        settings, first_day = shop.settings(), shop.profile().first_day
+        version, days = changed_days(settings, _covered(context))
+        # Days before the shop's first hold what a wrong clock sent; no feature row comes from them alone.
+        touched = [day for day in days if day >= first_day]
+        if not touched:
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0, "events_version": version})
+        end = data_end(settings.lake)
+        built = build_views(settings, VIEW_NAMES, touched[0], end, version)
+        for key in (CUSTOMER_VIEWS, PRODUCT_VIEWS):
+            for day in touched:
+                context.log_event(
+                    dg.AssetMaterialization(
+                        key, partition=day.isoformat(), description="live events", metadata={"live": True}
+                    )
+                )
+        return _built(built, {"days": f"{touched[0]} to {end}"})
 
     @dg.asset(
         key=HISTORIES,
@@ -149,15 +157,31 @@ def _build(
     return _built(build_views(shop.settings(), views, span.start.date(), last))
 
 
-def _built(built: list[Any]) -> dg.MaterializeResult[Any]:
+def _built(built: list[Any], extra: dict[str, Any] | None = None) -> dg.MaterializeResult[Any]:
     rows = [{"view": b.view, "rows": b.rows, "version": b.version, "seconds": b.seconds} for b in built]
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(b.rows for b in built),
             "events_version": built[0].events_version,
             "views": markdown_table(rows, ["view", "rows", "version", "seconds"]),
+            **(extra or {}),
         }
     )
+
+
+def _covered(context: dg.AssetExecutionContext) -> int | None:
+    """Version of lake/events that the feature tables hold whole: what this run built, or `live_rows` before."""
+    versions = []
+    for key in (CUSTOMER_VIEWS, PRODUCT_VIEWS):
+        event = context.instance.get_latest_materialization_event(key)
+        if event is None or event.asset_materialization is None or event.run_id != context.run_id:
+            break
+        versions.append(int(event.asset_materialization.metadata["events_version"].value))  # type: ignore[arg-type]
+    if len(versions) == 2:
+        return min(versions)
+    event = context.instance.get_latest_materialization_event(LIVE_ROWS)
+    found = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    return int(found["events_version"].value) if "events_version" in found else None  # type: ignore[arg-type]
 
 
 def _window(context: dg.AssetExecutionContext, shop: Shop) -> tuple[dt.datetime, dt.datetime]:

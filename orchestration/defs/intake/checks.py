@@ -1,11 +1,13 @@
 """Checks of the lake; those of severity error block what is downstream."""
 
 import datetime as dt
+import pathlib
 from collections.abc import Iterator
 
 import dagster as dg
 
-from orchestration.defs.intake.assets import EVENTS
+from contracts.settings import Retailer
+from orchestration.defs.intake.assets import EVENTS, LIVE_EVENTS
 from orchestration.resources import Shop
 
 NAMES = {
@@ -22,7 +24,14 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
     specs = [
         # An unusual day is a warning: shops close, campaigns work. Automation waits for blocking checks whatever
         # their severity, so this one must not be one.
-        dg.AssetCheckSpec(name=name, asset=EVENTS, description=text, blocking=name != "volume")
+        # They come after a drain of the same run, whose events they judge.
+        dg.AssetCheckSpec(
+            name=name,
+            asset=EVENTS,
+            additional_deps=[LIVE_EVENTS],
+            description=text,
+            blocking=name != "volume",
+        )
         for name, text in NAMES.items()
     ]
 
@@ -33,7 +42,7 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
         from orchestration.lake.checks import check_events
 
         settings, profile = shop.settings(), shop.profile()
-        first, last = _days(context, profile.first_day, profile.last_day)
+        first, last = _days(context, settings.lake, profile)
         for answer in check_events(settings.lake, first, last):
             yield dg.AssetCheckResult(
                 asset_key=EVENTS,
@@ -49,11 +58,20 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
     return [lake_events_checks]
 
 
-def _days(context: dg.AssetCheckExecutionContext, first: dt.date, last: dt.date) -> tuple[dt.date, dt.date]:
-    """The run's partitions, or the whole of the shop's data."""
+def _days(
+    context: dg.AssetCheckExecutionContext, lake: pathlib.Path, profile: Retailer
+) -> tuple[dt.date, dt.date]:
+    """The run's partitions; what it has drained; or the whole of the shop's data."""
     tags = context.run.tags
     start = tags.get("dagster/asset_partition_range_start") or tags.get("dagster/partition")
     stop = tags.get("dagster/asset_partition_range_end") or tags.get("dagster/partition")
     if start and stop:
         return dt.date.fromisoformat(start), dt.date.fromisoformat(stop)
-    return first, last
+    drained = context.instance.get_latest_materialization_event(LIVE_EVENTS)
+    if drained is None or drained.run_id != context.run.run_id or drained.asset_materialization is None:
+        return profile.first_day, profile.last_day
+    from orchestration.windows import data_end
+
+    last = data_end(lake)
+    first = str(drained.asset_materialization.metadata["first_day"].value)
+    return (max(dt.date.fromisoformat(first), profile.first_day) if first else last), last

@@ -14,7 +14,7 @@ import pytest
 from contracts.features import RANKER_FEATURES
 from contracts.settings import Settings, read_settings
 from feature_repo import online
-from feature_repo.build import FeatureSchemaError, build_views
+from feature_repo.build import FeatureSchemaError, build_views, changed_days
 from feature_repo.catalog import VIEWS, UnknownViewError
 from feature_repo.on_demand import MOMENT_COLUMNS
 from feature_repo.retrieval import historical, historical_to_parquet
@@ -80,6 +80,20 @@ def test_building_days_again_leaves_the_same_rows(shop: Settings, view: str) -> 
         assert after[name].equals(before[name])
     for name in VIEWS[view].columns:
         np.testing.assert_allclose(after[name].to_numpy(), before[name].to_numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_changed_days_are_those_whose_events_changed(shop: Settings) -> None:
+    version, everything = changed_days(shop, None)
+    con = connect()
+    attach(con, "events", shop.lake / "events")
+    assert everything == [row[0] for row in con.sql("select distinct day from events order by 1").fetchall()]
+    assert changed_days(shop, version) == (version, [])
+    day = dt.date(2017, 3, 20)
+    ingest.ingest_events(shop.lake, "complete_journey", load("complete_journey"), Window(day, day, 30, FIRST))
+    newer, changed = changed_days(shop, version)
+    assert newer > version
+    assert changed == [day]
+    assert changed_days(shop, newer) == (newer, [])
 
 
 def test_a_training_set_keeps_its_rows_and_sees_only_the_past(shop: Settings, recent: pa.Table) -> None:
