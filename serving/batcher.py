@@ -1,17 +1,18 @@
-"""Natural micro-batching: one engine thread answers whatever has queued up while it was busy.
+"""Natural micro-batching: what arrives in one turn of the event loop is answered together.
 
-Nothing ever waits for a batch to fill, so a lone request loses nothing, and under load the graphs run
-on several requests at once.
+Nothing ever waits for a batch to fill: a lone request is answered at once, and the requests that arrive
+while the engine is busy are read together in the next turn and share the encoder's run. The engine
+runs on the event loop's own thread, because handing a request to another thread and its answer back
+took as long as a tenth of the answer; a server is one process per core, so there is no core to win.
 
-Belongs here: the queue between the event loop and the engine. Does not belong here: answering.
+Belongs here: the queue between requests and the engine. Does not belong here: answering.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -26,12 +27,12 @@ class BusyError(RuntimeError):
 
 
 class Batcher(Generic[Ask, Answer]):
-    """Hands requests from the event loop to one worker thread.
+    """Answers the requests of one event loop in batches.
 
     Args:
         work: Answers a batch; an exception in place of an answer goes to that request only.
         limit: Requests that may wait.
-        size: Largest batch.
+        size: Largest batch; others get their turn on the event loop between two batches.
     """
 
     def __init__(
@@ -40,12 +41,8 @@ class Batcher(Generic[Ask, Answer]):
         self._work = work
         self._limit = limit
         self._size = size
-        self._queue: queue.SimpleQueue[
-            tuple[Ask, asyncio.Future[Answer], asyncio.AbstractEventLoop] | None
-        ] = queue.SimpleQueue()
+        self._waiting: collections.deque[tuple[Ask, asyncio.Future[Answer]]] = collections.deque()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
 
     async def submit(self, ask: Ask) -> Answer:
         """Wait for the answer to one request.
@@ -56,55 +53,34 @@ class Batcher(Generic[Ask, Answer]):
         """
         if self._closed:
             raise BusyError("the server is stopping")
-        if self._queue.qsize() >= self._limit:
+        if len(self._waiting) >= self._limit:
             raise BusyError(f"{self._limit} requests are waiting already")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._queue.put((ask, future, loop))
+        self._waiting.append((ask, future))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._answer, loop)
         return await future
 
     def close(self) -> None:
-        """Answer what is queued, then stop."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+        """Take no more requests; those that wait are still answered."""
+        self._closed = True
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            batch = []
-            entry = self._queue.get()
-            while True:
-                if entry is None:
-                    running = False
-                    break
-                batch.append(entry)
-                if len(batch) >= self._size:
-                    break
-                try:
-                    entry = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if not batch:
-                continue
-            answers: Sequence[Answer | Exception]
-            try:
-                answers = self._work([ask for ask, _, _ in batch])
-            except Exception as error:  # The thread must outlive any failure: clients wait on it.
-                logger.exception("a batch of %d requests failed", len(batch))
-                answers = [error] * len(batch)
-            for (_, future, loop), answer in zip(batch, answers, strict=True):
-                try:
-                    loop.call_soon_threadsafe(_resolve, future, answer)
-                except RuntimeError:  # The event loop has ended, and with it the connection.
-                    logger.warning("an answer came after its event loop had ended")
-
-
-def _resolve(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
-    if future.done():  # The client went away.
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+    def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
+        if self._waiting:
+            loop.call_soon(self._answer, loop)
+        batch = [entry for entry in batch if not entry[1].done()]  # Others have gone away.
+        if not batch:
+            return
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = self._work([ask for ask, _ in batch])
+        except Exception as error:  # The server must outlive any failure.
+            logger.exception("a batch of %d requests failed", len(batch))
+            answers = [error] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

@@ -36,7 +36,7 @@ class Metrics:
         graphs = Counter(
             "continuum_graph_seconds_total", "Time in ONNX Runtime by graph", ("graph",), registry=registry
         )
-        self.graph_seconds = tuple(graphs.labels(name) for name in ("encoder", "features", "ranker"))
+        self.graph_seconds = tuple(graphs.labels(name) for name in ("encoder", "ranker"))
         self.answers = Counter(
             "continuum_answers_total", "Recommendations by path", ("path",), registry=registry
         )

@@ -1,44 +1,94 @@
-"""The ranker's input for one request: stored rows looked up, request-time arithmetic applied.
+"""Features and scores of one request's candidates: what the graph of features and ranker is fed.
 
-Belongs here: bringing a customer's rows, the item table, promotions and encoder scores together by
-candidate. Does not belong here: the arithmetic (`contracts.features`, as a graph: `tracing.py`), counting
-(`serving/profiles/fold.py`).
+Belongs here: finding a customer's and a store's rows, feeding the graph. Does not belong here: the
+arithmetic (`contracts.features`, as a graph: `tracing.py`), counting (`serving/profiles/fold.py`).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.features import RANKER_FEATURES
-from serving.engine.items import DISPLAY, MAILER, ItemTable, StoreProducts, TableError
+from serving.engine.items import ItemTable, StoreProducts, TableError
 from serving.engine.memory import Memory
-from serving.engine.sessions import Session
-from serving.engine.tracing import trace
+from serving.engine.sessions import CPU, Session, require_finite
+from serving.engine.tracing import joined, trace
 
 
-class Assembler:
-    """Makes feature matrices in the order of a release's ranker.
+class Scorer:
+    """Scores candidates with a release's ranker.
 
     Args:
         names: Feature names, in the order of the ranker's columns.
         items: The release's items.
         sales: How items sell by store.
+        ranker: Bytes of the ranker's graph.
+        providers: ONNX Runtime execution providers by preference.
 
     Raises:
         TableError: The ranker wants a feature that this code does not make.
+        GraphError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, names: Sequence[str], items: ItemTable, sales: StoreProducts) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        items: ItemTable,
+        sales: StoreProducts,
+        ranker: bytes,
+        providers: Sequence[str] = (CPU,),
+    ) -> None:
         for name in names:
             if name not in RANKER_FEATURES:
                 raise TableError(f"the ranker wants feature '{name}', which this server does not make")
-        self._items = items
         self._sales = sales
-        self._products = np.nan_to_num(items.features.astype(np.float64).T, nan=0.0).copy()
-        self._arithmetic = Session("features", trace(names))
+        self._session = Session("ranker", joined(trace(names), ranker), providers)
+        self._fixed: dict[str, NDArray[Any]] = {
+            "p": np.nan_to_num(items.features.astype(np.float64).T, nan=0.0).copy(),
+            "type_id": items.type_id,
+            "category_id": items.category_id,
+            "encoder_id": items.encoder_id,
+        }
+        self._nothing = np.zeros(items.size, np.uint8)
+        self._together = np.zeros(items.size, np.float32)  # All zero between requests.
+        self._lock = threading.Lock()
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the graph."""
+        return self._session.provider
+
+    def scores(
+        self,
+        memory: Memory,
+        chosen: NDArray[np.int32],
+        at_days: float,
+        store: int,
+        flags: NDArray[np.uint8] | None,
+        encoder_scores: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], int]:
+        """float32[M], the ranker's scores of one request's candidates, and the nanoseconds of the run.
+
+        Args:
+            memory: The customer.
+            chosen: int32[M], item indices, ascending.
+            at_days: Moment of the request.
+            store: Store index, -1 for none.
+            flags: Promotion bits by item in the store's week, or None where nothing is known.
+            encoder_scores: float32[V + 1], by encoder id.
+
+        Raises:
+            GraphError: The graph failed or gave scores that are not numbers.
+        """
+        if not len(chosen):
+            return np.zeros(0, np.float32), 0
+        found, nanoseconds = self._run("scores", memory, chosen, at_days, store, flags, encoder_scores)
+        return require_finite("ranker", found.reshape(-1)), nanoseconds
 
     def features(
         self,
@@ -48,48 +98,46 @@ class Assembler:
         store: int,
         flags: NDArray[np.uint8] | None,
         encoder_scores: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], int]:
-        """float32[M, F] for the candidates of one request, and the nanoseconds of the arithmetic.
-
-        Args:
-            memory: The customer.
-            chosen: int32[M], item indices.
-            at_days: Moment of the request.
-            store: Store index, -1 for none.
-            flags: Promotion bits by item in the store's week, or None where nothing is known.
-            encoder_scores: float32[V + 1], by encoder id.
+    ) -> NDArray[np.float32]:
+        """float32[M, F], what the ranker is shown; arguments as of `scores`.
 
         Raises:
-            GraphError: The arithmetic failed.
+            GraphError: The graph failed.
         """
-        items = self._items
-        types = memory.types.places(items.type_id.take(chosen), items.types)
-        categories = memory.categories.places(items.category_id.take(chosen), items.categories)
-        promotions = np.zeros((2, len(chosen)))
-        if flags is not None:
-            bits = flags.take(chosen)
-            promotions[0] = bits & DISPLAY
-            promotions[1] = (bits & MAILER) >> 1
-        models = np.empty((2, len(chosen)))
-        ids = items.encoder_id.take(chosen)
-        models[0] = np.where(ids > 0, encoder_scores.take(ids), 0.0)
-        models[1] = _together(memory, chosen, items.size)
+        return self._run("features", memory, chosen, at_days, store, flags, encoder_scores)[0]
+
+    def _run(
+        self,
+        output: str,
+        memory: Memory,
+        chosen: NDArray[np.int32],
+        at_days: float,
+        store: int,
+        flags: NDArray[np.uint8] | None,
+        encoder_scores: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], int]:
+        sold, sold_rows = self._sales.rows(store, chosen)
         feed = {
-            "c": memory.customer,
-            "cp": memory.products.values.take(memory.products.places(chosen, items.size), axis=1),
-            "ct": memory.types.values.take(types, axis=1),
-            "cc": memory.categories.values.take(categories, axis=1),
-            "p": self._products.take(chosen, axis=1),
-            "s": self._sales.rows(store, chosen),
-            "x": promotions,
-            "m": models,
+            **self._fixed,
+            "chosen": chosen,
             "now": np.array([[at_days]]),
+            "c": memory.customer,
+            "cp": memory.products.values,
+            "cp_place": memory.products.places(chosen),
+            "ct": memory.types.values,
+            "ct_place": memory.type_places,
+            "cc": memory.categories.values,
+            "cc_place": memory.category_places,
+            "s": sold_rows,
+            "s_place": sold,
+            "flags": self._nothing if flags is None else flags,
+            "together": self._together,
+            "encoder_scores": encoder_scores,
         }
-        (matrix,), nanoseconds = self._arithmetic.run(("features",), feed)
-        return matrix, nanoseconds
-
-
-def _together(memory: Memory, chosen: NDArray[np.int32], size: int) -> NDArray[np.float32]:
-    scores = np.zeros(size, np.float32)
-    scores[memory.together] = memory.together_scores
-    return scores.take(chosen)
+        with self._lock:
+            self._together[memory.together] = memory.together_scores
+            try:
+                (values,), nanoseconds = self._session.run((output,), feed)
+            finally:
+                self._together[memory.together] = 0.0
+        return values, nanoseconds

@@ -3,7 +3,7 @@
 The same code answers shoppers, writes the golden requests, and is judged by the gate. Ties are broken
 by product id, so an answer is a function of its inputs.
 
-Belongs here: the order of the steps, and running several requests through each graph at once. Does not
+Belongs here: the order of the steps, and running several requests through the encoder at once. Does not
 belong here: the steps themselves.
 """
 
@@ -20,12 +20,12 @@ from contracts.decisions import Reason, Source
 from contracts.features import MICROSECONDS_PER_DAY, week_of
 from contracts.release import Manifest
 from serving.engine import reasons
-from serving.engine.assemble import Assembler
+from serving.engine.assemble import Scorer
 from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, Mask, StoreProducts, TableError
 from serving.engine.memory import Memory, remember
-from serving.engine.sessions import Session, require_finite
+from serving.engine.sessions import CPU, Session, require_finite
 from serving.profiles.history import History, empty_history
 
 EVERYTHING = Filters()
@@ -74,8 +74,8 @@ class Ranked:
         reasons: Why each item is shown.
         candidates: How many items were ranked.
         explored: The last item was drawn by exploration.
-        graph_ns: Nanoseconds of this request's ONNX runs: encoder, features, ranker (a run that several
-            requests share counts for each its share).
+        graph_ns: Nanoseconds of this request's ONNX runs: encoder, ranker (a run that several requests share
+            counts for each its share).
     """
 
     items: NDArray[np.int32]
@@ -85,7 +85,7 @@ class Ranked:
     reasons: list[Reason]
     candidates: int
     explored: bool = False
-    graph_ns: tuple[int, int, int] = (0, 0, 0)
+    graph_ns: tuple[int, int] = (0, 0)
 
     @property
     def model_ns(self) -> int:
@@ -99,23 +99,26 @@ class Engine:
     Args:
         manifest: The release's manifest.
         encoder: Encoder graph.
-        ranker: Ranker graph.
+        ranker: Bytes of the ranker's graph.
         items: Item table.
         exposures: Promotions by store and week.
         sales: How items sell by store.
+        providers: ONNX Runtime execution providers of the ranker by preference.
 
     Raises:
         TableError: The parts do not fit one another.
+        GraphError: ONNX Runtime refuses the ranker.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         encoder: Session,
-        ranker: Session,
+        ranker: bytes,
         items: ItemTable,
         exposures: Exposures,
         sales: StoreProducts,
+        providers: Sequence[str] = (CPU,),
     ) -> None:
         settings = manifest.component("encoder").settings
         try:
@@ -128,12 +131,11 @@ class Engine:
                 f"items.npz: 'encoder_id' is above the encoder's vocabulary of {self._vocabulary}"
             )
         self.items = items
-        self.providers = {"encoder": encoder.provider, "ranker": ranker.provider}
         self.nothing = empty_history()
         self._encoder = encoder
-        self._ranker = ranker
         self._exposures = exposures
-        self._assembler = Assembler(manifest.features, items, sales)
+        self._scorer = Scorer(manifest.features, items, sales, ranker, providers)
+        self.providers = {"encoder": encoder.provider, "ranker": self._scorer.provider}
         self._by_encoder_id = np.full(self._vocabulary + 1, -1, np.int32)
         self._by_encoder_id[: len(items.by_encoder_id)] = items.by_encoder_id
         self._deny = self._denied(items.sellable)
@@ -171,7 +173,7 @@ class Engine:
         return self.rank_many([query])[0]
 
     def rank_many(self, queries: Sequence[Query]) -> list[Ranked]:
-        """Rank for several requests with one run of each graph; each gets what it would get alone.
+        """Rank for several requests with one run of the encoder; each gets what it would get alone.
 
         Raises:
             GraphError: A graph failed or gave scores that are not numbers.
@@ -182,30 +184,15 @@ class Engine:
         flags = [self.promotions(query.at_days, query.store) for query in queries]
         allowed = [self._allowed(query, flag) for query, flag in zip(queries, flags, strict=True)]
         scores, tops, encoder_ns = self._encode(queries, memories, allowed)
-        sets: list[Candidates] = []
-        blocks: list[NDArray[np.float32]] = []
-        features_ns: list[int] = []
+        results = []
         for row, (query, memory, flag) in enumerate(zip(queries, memories, flags, strict=True)):
             narrowed = bool(query.filters) or len(query.deny) > 0
             chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
-            sets.append(chosen)
-            block, arithmetic_ns = self._assembler.features(
+            ranked, ranker_ns = self._scorer.scores(
                 memory, chosen.items, query.at_days, query.store, flag, scores[row]
             )
-            blocks.append(block)
-            features_ns.append(arithmetic_ns)
-        ranked_scores, ranker_ns = self._score(blocks)
-        results = []
-        stop = 0
-        for row, (query, memory, chosen) in enumerate(zip(queries, memories, sets, strict=True)):
-            start, stop = stop, stop + len(chosen.items)
-            ranker_share = (ranker_ns * len(chosen.items)) // max(1, len(ranked_scores))
-            graph_ns = (encoder_ns // len(queries), features_ns[row], ranker_share)
-            results.append(
-                self._answer(
-                    query, memory, chosen, ranked_scores[start:stop], tops[row], flags[row], graph_ns
-                )
-            )
+            graph_ns = (encoder_ns // len(queries), ranker_ns)
+            results.append(self._answer(query, memory, chosen, ranked, tops[row], flag, graph_ns))
         return results
 
     def popular(self, query: Query) -> Ranked:
@@ -281,13 +268,6 @@ class Engine:
         tops = np.where(np.isfinite(values), self._by_encoder_id[ids], np.int32(-1))
         return scores, tops, nanoseconds
 
-    def _score(self, blocks: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], int]:
-        features = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        if not len(features):
-            return np.zeros(0, np.float32), 0
-        (scores,), nanoseconds = self._ranker.run(("scores",), {"features": features})
-        return require_finite("ranker", scores.reshape(-1)), nanoseconds
-
     def _answer(
         self,
         query: Query,
@@ -296,15 +276,15 @@ class Engine:
         scores: NDArray[np.float32],
         top: NDArray[np.int32],
         flags: NDArray[np.uint8] | None,
-        graph_ns: tuple[int, int, int],
+        graph_ns: tuple[int, int],
     ) -> Ranked:
         order = np.argsort(-scores, kind="stable")  # Candidates ascend by product id: so do ties.
         shown, propensities, explored = explore(order, query.n, query.exploration, query.rng)
         picked = chosen.items[shown]
-        places = {item: place for place, item in enumerate(top.tolist())}
+        bits = [0] * len(picked) if flags is None else flags[picked].tolist()
         texts = [
-            reasons.explain(item, memory, self.items, query.at_days, flags, places.get(item, -1))
-            for item in picked.tolist()
+            reasons.explain(item, memory, self.items, query.at_days, promoted, top)
+            for item, promoted in zip(picked.tolist(), bits, strict=True)
         ]
         if explored:
             texts[-1] = reasons.EXPLORED

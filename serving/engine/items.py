@@ -231,18 +231,36 @@ class StoreProducts:
             raise TableError("store_products.npz: 'store_start' does not fit 'item'")
         if size and (int(self._item.min()) < 0 or int(self._item.max()) >= items):
             raise TableError("store_products.npz: 'item' points outside the item table")
-        self._size = items
+        store = np.repeat(np.arange(stores), np.diff(self._start))
+        if bool(np.any((np.diff(self._item) <= 0) & (np.diff(store) == 0))):
+            raise TableError("store_products.npz: 'item' does not ascend inside each store")
         self._rows = np.zeros((len(STORE_PRODUCT_COLUMNS), size + 1))  # The first row is that of no sale.
         self._rows[:, 1:] = np.nan_to_num(rows.T, nan=0.0)
 
-    def rows(self, store: int, chosen: NDArray[np.int32]) -> NDArray[np.float64]:
-        """float64[columns, M]: STORE_PRODUCT_COLUMNS of items in a store (-1 for none), 0 where never sold."""
+    def rows(self, store: int, chosen: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Places of items (ascending) in a store's rows, and these rows.
+
+        Returns:
+            int32[M], 0 where the store (-1 for none) never sold the item, and float64[columns, rows] with
+            STORE_PRODUCT_COLUMNS, whose first row is 0.
+        """
         if store < 0:
-            return np.zeros((len(STORE_PRODUCT_COLUMNS), len(chosen)))
+            return np.zeros(len(chosen), np.int32), self._rows[:, :1]
         part = slice(int(self._start[store]), int(self._start[store + 1]))
-        table = np.zeros(self._size, np.int32)
-        table[self._item[part]] = np.arange(part.start + 1, part.stop + 1, dtype=np.int32)
-        return self._rows.take(table.take(chosen), axis=1)
+        found = places(self._item[part], chosen)
+        found[found > 0] += part.start
+        return found, self._rows
+
+
+def places(keys: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[np.int32]:
+    """1 + the place of each wanted key among ascending keys, 0 where it is not there."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int32)
+    found = keys.searchsorted(wanted)
+    found[found == len(keys)] = 0
+    found += 1
+    found *= keys.take(found - 1) == wanted
+    return found.astype(np.int32)
 
 
 def read_arrays(name: str, content: bytes) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from contracts.features import (
     CUSTOMER_PRODUCT_COLUMNS,
     CUSTOMER_TYPE_COLUMNS,
 )
-from serving.engine.items import ItemTable
+from serving.engine.items import ItemTable, places
 from serving.profiles.fold import Columns, State, fold
 from serving.profiles.history import History
 
@@ -64,11 +64,15 @@ class PairRows:
     keys: NDArray[np.int32]
     values: NDArray[np.float64]
 
-    def places(self, wanted: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-        """Row of each wanted key, 0 where there is none; keys lie in [0, size), a wanted -1 has no row."""
-        table = np.zeros(size + 1, np.int32)  # The last entry answers for -1.
-        table[self.keys] = np.arange(1, len(self.keys) + 1, dtype=np.int32)
-        return table[wanted]
+    def places(self, wanted: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Row of each wanted key, 0 where there is none."""
+        return places(self.keys, wanted)
+
+    def table(self, size: int) -> NDArray[np.int32]:
+        """int32[size + 1], row by key in [0, size), 0 where there is none; the last entry answers for -1."""
+        rows = np.zeros(size + 1, np.int32)
+        rows[self.keys] = np.arange(1, len(self.keys) + 1, dtype=np.int32)
+        return rows
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +86,9 @@ class Memory:
         products: The state's rows by item.
         types: The state's rows by type.
         categories: The state's rows by category.
+        type_places: int32[T + 1], row in ``types`` by type; the last is that of products without one.
+        category_places: int32[C + 1], likewise.
+        bought: Of each item bought, in how many baskets, and when first and last (days).
         customer: float64[columns, 1], the state's customer row; 0 in place of what has not happened.
         together: int32, items that are bought together with the anchors, ascending.
         together_scores: float32, their co-purchase scores.
@@ -99,6 +106,9 @@ class Memory:
     products: PairRows
     types: PairRows
     categories: PairRows
+    type_places: NDArray[np.int32]
+    category_places: NDArray[np.int32]
+    bought: dict[int, tuple[int, float, float]]
     customer: NDArray[np.float64]
     together: NDArray[np.int32]
     together_scores: NDArray[np.float32]
@@ -121,13 +131,22 @@ def remember(history: History, items: ItemTable, length: int) -> Memory:
     own = state.items[np.argsort(-state.cp["cp_last_at"], kind="stable")]
     anchors, weights = _anchors(history, state)
     together, together_scores = _together(anchors, weights, items)
+    types = _pair_rows(state.types, state.ct, CUSTOMER_TYPE_COLUMNS)
+    categories = _pair_rows(state.categories, state.cc, CUSTOMER_CATEGORY_COLUMNS)
+    facts = (state.cp[f"cp_{name}"].tolist() for name in ("orders", "first_at", "last_at"))
     return Memory(
         history=history,
         state=state,
         sequence=encoder_sequence(history, items, length),
         products=_pair_rows(state.items, state.cp, CUSTOMER_PRODUCT_COLUMNS),
-        types=_pair_rows(state.types, state.ct, CUSTOMER_TYPE_COLUMNS),
-        categories=_pair_rows(state.categories, state.cc, CUSTOMER_CATEGORY_COLUMNS),
+        types=types,
+        categories=categories,
+        type_places=types.table(items.types),
+        category_places=categories.table(items.categories),
+        bought={
+            item: (int(orders), first, last)
+            for item, orders, first, last in zip(state.items.tolist(), *facts, strict=True)
+        },
         customer=np.nan_to_num([[state.c.get(name, 0.0)] for name in CUSTOMER_COLUMNS], nan=0.0),
         together=together,
         together_scores=together_scores,

@@ -36,13 +36,24 @@ RHYTHM_ORDERS = 3
 """Purchases needed before a mean gap is called a rhythm."""
 
 
+_PROMOTIONS: dict[int, tuple[str, dict[str, Any]]] = {
+    0: ("", {}),
+    DISPLAY: ("on display in your store this week", {"display": True}),
+    MAILER: ("in this week's mailer of your store", {"mailer": True}),
+    DISPLAY | MAILER: (
+        "on display and in the mailer of your store this week",
+        {"display": True, "mailer": True},
+    ),
+}
+
+
 def explain(
     item: int,
     memory: Memory,
     items: ItemTable,
     at_days: float,
-    flags: NDArray[np.uint8] | None,
-    encoder_place: int,
+    promoted: int,
+    encoded: NDArray[np.int32],
 ) -> Reason:
     """The reason for one shown item.
 
@@ -51,15 +62,15 @@ def explain(
         memory: The customer.
         items: The release's items.
         at_days: Moment of the request.
-        flags: Promotions by item in the request's store and week, or None.
-        encoder_place: Place in the encoder's list, 0 for the first, -1 where it is not in it.
+        promoted: Its promotions (DISPLAY and MAILER bits) in the request's store and week.
+        encoded: int32[k], the encoder's list, best first.
     """
-    promotion, promoted = _promotion(item, flags)
+    promotion, shown = _PROMOTIONS[promoted & (DISPLAY | MAILER)]
     own = _own(item, memory, at_days)
     if own is not None:
         code, text, evidence = own
         return Reason(
-            code=code, text=text + (f"; {promotion}" if promotion else ""), evidence=evidence | promoted
+            code=code, text=text + (f"; {promotion}" if promotion else ""), evidence=evidence | shown
         )
     together = _together(item, memory, items)
     if together is not None:
@@ -67,16 +78,17 @@ def explain(
         return Reason(
             code="bought_together",
             text=text + (f"; {promotion}" if promotion else ""),
-            evidence=evidence | promoted,
+            evidence=evidence | shown,
         )
     if promotion:
-        return Reason(code="promotion", text=promotion[0].upper() + promotion[1:], evidence=promoted)
+        return Reason(code="promotion", text=promotion[0].upper() + promotion[1:], evidence=shown)
     typed = _of_type(item, memory, items, at_days)
     if typed is not None:
         return Reason(code="history", text=typed[0], evidence=typed[1])
-    if encoder_place >= 0:
+    place = np.flatnonzero(encoded == item)
+    if len(place):
         text = "Fits what you bought and looked at lately"
-        return Reason(code="history", text=text, evidence={"encoder_place": encoder_place + 1})
+        return Reason(code="history", text=text, evidence={"encoder_place": int(place[0]) + 1})
     return popular_reason(item, items)
 
 
@@ -89,24 +101,11 @@ def popular_reason(item: int, items: ItemTable) -> Reason:
     return Reason(code="popular", text="From the shop's range", evidence={})
 
 
-def _promotion(item: int, flags: NDArray[np.uint8] | None) -> tuple[str, dict[str, Any]]:
-    bits = 0 if flags is None else int(flags[item])
-    if bits & DISPLAY and bits & MAILER:
-        return "on display and in the mailer of your store this week", {"display": True, "mailer": True}
-    if bits & DISPLAY:
-        return "on display in your store this week", {"display": True}
-    if bits & MAILER:
-        return "in this week's mailer of your store", {"mailer": True}
-    return "", {}
-
-
 def _own(item: int, memory: Memory, at_days: float) -> tuple[str, str, dict[str, Any]] | None:
-    state = memory.state
-    place = _place(state.items, item)
-    if place < 0:
+    found = memory.bought.get(item)
+    if found is None:
         return None
-    orders = int(state.cp["cp_orders"][place])
-    first, last = float(state.cp["cp_first_at"][place]), float(state.cp["cp_last_at"][place])
+    orders, first, last = found
     since = at_days - last
     evidence: dict[str, Any] = {"times_bought": orders, "days_since": round(since, 1)}
     if orders >= RHYTHM_ORDERS and last - first >= orders - 1:

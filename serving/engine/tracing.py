@@ -1,11 +1,11 @@
-"""The ranker's request-time arithmetic as an ONNX graph, traced from its one definition.
+"""The ranker's look-ups and request-time arithmetic as an ONNX graph, traced from its one definition.
 
 `contracts.features.ranker_features` is plain array arithmetic over whatever array module it is given.
 Given the symbols of this module it writes down an ONNX graph of itself, so the server runs the very
 definition that training ran in numpy, without some two hundred small numpy calls per answer.
 
-Belongs here: symbols, and the graph of `ranker_features`. Does not belong here: where its inputs come
-from (`assemble.py`).
+Belongs here: symbols, the graph of `ranker_features`, joining it with the ranker. Does not belong here:
+where its inputs come from (`assemble.py`).
 """
 
 from __future__ import annotations
@@ -25,20 +25,36 @@ from contracts.features import (
     STORE_PRODUCT_COLUMNS,
     ranker_features,
 )
+from serving.engine.items import MAILER
 
-OPSET = 17
+OPSET = 18
 IR_VERSION = 8
 BLOCKS: dict[str, tuple[str, ...]] = {
-    "c": CUSTOMER_COLUMNS,
     "cp": CUSTOMER_PRODUCT_COLUMNS,
     "ct": CUSTOMER_TYPE_COLUMNS,
     "cc": CUSTOMER_CATEGORY_COLUMNS,
     "p": PRODUCT_COLUMNS,
     "s": STORE_PRODUCT_COLUMNS,
-    "x": ("x_display", "x_mailer"),
-    "m": ("encoder_score", "co_bought"),
 }
-"""Inputs of the graph: float64[columns, M], but ``c`` float64[columns, 1]; and ``now`` float64[1, 1]."""
+"""Tables that rows are looked up in, float64[columns, rows]."""
+
+INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {
+    "chosen": ("INT32", ("M",)),  # the candidates
+    "now": ("DOUBLE", (1, 1)),
+    "c": ("DOUBLE", (len(CUSTOMER_COLUMNS), 1)),
+    **{block: ("DOUBLE", (len(columns), f"{block}_rows")) for block, columns in BLOCKS.items()},
+    "cp_place": ("INT32", ("M",)),  # row of each candidate
+    "s_place": ("INT32", ("M",)),
+    "ct_place": ("INT32", ("types",)),  # row by type; the last is for products without one
+    "cc_place": ("INT32", ("categories",)),
+    "type_id": ("INT32", ("N",)),  # by item
+    "category_id": ("INT32", ("N",)),
+    "encoder_id": ("INT64", ("N",)),
+    "flags": ("UINT8", ("N",)),
+    "together": ("FLOAT", ("N",)),
+    "encoder_scores": ("FLOAT", ("V",)),  # by encoder id
+}
+"""Inputs of the graph: ONNX type and shape."""
 
 
 class Graph:
@@ -144,7 +160,7 @@ class Module:
 
 
 def trace(names: Sequence[str]) -> bytes:
-    """The graph: inputs BLOCKS and ``now``, output ``features`` float32[M, len(names)].
+    """The graph of look-ups and arithmetic: inputs INPUTS, output ``features`` float32[M, len(names)].
 
     Args:
         names: The features wanted, of `contracts.features.RANKER_FEATURES`, in order.
@@ -152,10 +168,7 @@ def trace(names: Sequence[str]) -> bytes:
     from onnx import TensorProto, helper
 
     graph = Graph()
-    rows: dict[str, dict[str, Symbol]] = {}
-    for block, columns in BLOCKS.items():
-        parts = graph.add("Split", Symbol(graph, block), outputs=len(columns), axis=0)
-        rows[block] = dict(zip(columns, parts, strict=True))
+    rows = _looked_up(graph)
     models = rows["m"]
     found = ranker_features(
         c=rows["c"],
@@ -176,11 +189,84 @@ def trace(names: Sequence[str]) -> bytes:
     (single,) = graph.add("Cast", table, to=TensorProto.FLOAT)
     graph.nodes.append(helper.make_node("Transpose", [single.name], ["features"], perm=[1, 0]))
     inputs = [
-        helper.make_tensor_value_info(block, TensorProto.DOUBLE, [len(columns), 1 if block == "c" else "M"])
-        for block, columns in BLOCKS.items()
+        helper.make_tensor_value_info(name, getattr(TensorProto, kind), list(shape))
+        for name, (kind, shape) in INPUTS.items()
     ]
-    inputs.append(helper.make_tensor_value_info("now", TensorProto.DOUBLE, [1, 1]))
     output = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["M", len(names)])
     made = helper.make_graph(graph.nodes, "features", inputs, [output], list(graph.constants.values()))
     opsets = [helper.make_opsetid("", OPSET)]
     return bytes(helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString())
+
+
+def joined(features: bytes, ranker: bytes) -> bytes:
+    """The graph of `trace` followed by a ranker: outputs ``features`` and ``scores``, without a copy between.
+
+    Args:
+        features: From `trace`.
+        ranker: Input ``features`` float32[M, F], output ``scores``.
+    """
+    import onnx
+    from onnx import compose
+
+    first = onnx.load_model_from_string(features)
+    second = onnx.load_model_from_string(ranker)
+    # Names inside the two graphs may be the same by chance; inputs and outputs keep theirs.
+    second = compose.add_prefix(second, "ranker/", rename_inputs=False, rename_outputs=False)
+    opsets = {opset.domain: opset.version for model in (first, second) for opset in model.opset_import}
+    opsets[""] = max(model_opset(first), model_opset(second))
+    whole = compose.merge_graphs(
+        first.graph, second.graph, [("features", "features")], outputs=["features", "scores"]
+    )
+    return bytes(
+        onnx.helper.make_model(
+            whole,
+            opset_imports=[onnx.helper.make_opsetid(*opset) for opset in opsets.items()],
+            ir_version=max(first.ir_version, second.ir_version),
+        ).SerializeToString()
+    )
+
+
+def model_opset(model: Any) -> int:
+    """Version of ONNX's own operators that a model is written in; `OPSET` if it uses none."""
+    return next((int(opset.version) for opset in model.opset_import if opset.domain == ""), OPSET)
+
+
+def _looked_up(graph: Graph) -> dict[str, dict[str, Symbol]]:
+    """Columns by block and name: each [1, M], those of ``c`` [1, 1]."""
+    from onnx import TensorProto
+
+    def symbol(name: str) -> Symbol:
+        return Symbol(graph, name)
+
+    def gather(table: str, places: Symbol, axis: int = 0) -> Symbol:
+        return graph.add("Gather", symbol(table), places, axis=axis)[0]
+
+    def split(block: Symbol, columns: tuple[str, ...]) -> dict[str, Symbol]:
+        parts = graph.add("Split", block, outputs=len(columns), axis=0, num_outputs=len(columns))
+        return dict(zip(columns, parts, strict=True))
+
+    def row(values: Symbol) -> Symbol:
+        (double,) = graph.add("Cast", values, to=TensorProto.DOUBLE)
+        one = Symbol(graph, graph.constant([0], np.int64))
+        return graph.add("Unsqueeze", double, one)[0]
+
+    chosen = symbol("chosen")
+    found = {"c": split(symbol("c"), CUSTOMER_COLUMNS)}
+    places = {
+        "cp": symbol("cp_place"),
+        "ct": gather("ct_place", gather("type_id", chosen)),
+        "cc": gather("cc_place", gather("category_id", chosen)),
+        "p": chosen,
+        "s": symbol("s_place"),
+    }
+    for block, at in places.items():
+        found[block] = split(gather(block, at, axis=1), BLOCKS[block])
+    flags = row(gather("flags", chosen))
+    mailer = flags // float(MAILER)
+    found["x"] = {"x_display": flags - mailer * float(MAILER), "x_mailer": mailer}
+    ids = gather("encoder_id", chosen)
+    (known,) = graph.add("Greater", ids, Symbol(graph, graph.constant(0, np.int64)))
+    scores = gather("encoder_scores", ids)
+    (masked,) = graph.add("Where", known, scores, Symbol(graph, graph.constant(0.0, np.float32)))
+    found["m"] = {"encoder_score": row(masked), "co_bought": row(gather("together", chosen))}
+    return found

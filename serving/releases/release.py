@@ -114,12 +114,12 @@ def build_release(verified: Verified, providers: Sequence[str] = (CPU,), version
             raise ReleaseError(f"the manifest names no '{path}'")
     try:
         encoder = _session(ENCODER_FILE, files, providers, ENCODER_INPUTS, ENCODER_OUTPUTS)
-        ranker = _session(RANKER_FILE, files, providers, RANKER_INPUTS, RANKER_OUTPUTS)
+        _session(RANKER_FILE, files, (CPU,), RANKER_INPUTS, RANKER_OUTPUTS)  # Refuses what does not fit.
         items = ItemTable(read_arrays(ITEMS_FILE, files[ITEMS_FILE]))
         size = (items.size, len(items.stores))
         exposures = Exposures(read_arrays(EXPOSURES_FILE, files[EXPOSURES_FILE]), *size)
         sales = StoreProducts(read_arrays(STORE_PRODUCTS_FILE, files[STORE_PRODUCTS_FILE]), *size)
-        engine = Engine(manifest, encoder, ranker, items, exposures, sales)
+        engine = Engine(manifest, encoder, files[RANKER_FILE], items, exposures, sales, providers)
         if GOLDEN_FILE in files:
             check_golden(engine, files[GOLDEN_FILE])
     except (GraphError, TableError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import pathlib
-import threading
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from serving.batcher import Batcher, BusyError
 from serving.clock import HORIZON, Clock
 from serving.decision_log import DecisionLog
 from serving.engine import reasons
-from serving.engine.assemble import Assembler
+from serving.engine.assemble import Scorer
 from serving.engine.candidates import CO_BOUGHT, ENCODER, POPULAR, candidates
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, StoreProducts, TableError
 from serving.engine.memory import encoder_sequence, remember
+from serving.engine.sessions import Session
 from serving.profiles.fold import fold
 from serving.profiles.history import empty_history, make_history, to_days, to_microseconds, to_moment
 from serving.releases.golden import same_answer
@@ -38,12 +38,16 @@ from tests.integration.serving.synthetic import (
     exposure_arrays,
     history_of,
     item_arrays,
+    ranker_graph,
     store_arrays,
 )
 
 TABLE = ItemTable(item_arrays())
 SALES = StoreProducts(store_arrays(), ITEMS, 3)
 EXPOSED = Exposures(exposure_arrays(), ITEMS, 3)
+RANKER = ranker_graph(np.random.default_rng(6), len(RANKER_FEATURES)).SerializeToString()
+SCORER = Scorer(RANKER_FEATURES, TABLE, SALES, RANKER)
+NOWHERE = np.zeros(0, np.int32)
 AT = to_days(NOW)
 VIEW = ACTIONS.index("view")
 
@@ -104,9 +108,7 @@ def test_features_are_what_the_contract_computes_one_by_one(store: int) -> None:
     chosen = np.union1d(chosen, memory.own[:20]).astype(np.int32)
     flags = None if store < 0 else EXPOSED.flags(int(contract.week_of(AT)), store)
     encoder_scores = np.random.default_rng(3).normal(size=VOCABULARY + 1).astype(np.float32)
-    matrix, _ = Assembler(RANKER_FEATURES, TABLE, SALES).features(
-        memory, chosen, AT, store, flags, encoder_scores
-    )
+    matrix = SCORER.features(memory, chosen, AT, store, flags, encoder_scores)
     state = fold(history, TABLE, AT)
     sales = store_arrays()
 
@@ -147,10 +149,21 @@ def test_features_are_what_the_contract_computes_one_by_one(store: int) -> None:
 def test_features_of_a_customer_without_purchases_are_finite(history: Any) -> None:
     memory = remember(history, TABLE, 64)
     chosen = np.arange(50, dtype=np.int32)
-    matrix, _ = Assembler(RANKER_FEATURES, TABLE, SALES).features(
-        memory, chosen, AT, -1, None, np.zeros(VOCABULARY + 1, np.float32)
-    )
-    assert np.isfinite(matrix).all()
+    nothing = np.zeros(VOCABULARY + 1, np.float32)
+    assert np.isfinite(SCORER.features(memory, chosen, AT, -1, None, nothing)).all()
+    assert len(SCORER.scores(memory, chosen[:0], AT, -1, None, nothing)[0]) == 0
+
+
+def test_the_joined_graph_scores_what_the_ranker_alone_would_score() -> None:
+    memory = remember(history_of(5), TABLE, 64)
+    chosen = np.arange(0, ITEMS, 3, dtype=np.int32)
+    encoder_scores = np.random.default_rng(5).normal(size=VOCABULARY + 1).astype(np.float32)
+    flags = EXPOSED.flags(int(contract.week_of(AT)), 1)
+    asked = (memory, chosen, AT, 1, flags, encoder_scores)
+    alone = Session("ranker", RANKER)
+    (expected,), _ = alone.run(("scores",), {"features": SCORER.features(*asked)})
+    for _ in range(2):  # The second run must not see anything of the first.
+        assert np.array_equal(SCORER.scores(*asked)[0], expected.reshape(-1))
 
 
 def test_a_basket_is_one_moment_for_the_encoder() -> None:
@@ -167,7 +180,7 @@ def test_what_was_only_looked_at_is_where_a_newcomer_starts_from() -> None:
     memory = remember(make_history(days_ago(1, 2), [5, 6], [VIEW, VIEW], [0, 0]), TABLE, 64)
     assert memory.anchors.tolist() == [5, 6]
     item = int(memory.together_best[0])
-    assert "which you looked at" in reasons.explain(item, memory, TABLE, AT, None, -1).text
+    assert "which you looked at" in reasons.explain(item, memory, TABLE, AT, 0, NOWHERE).text
 
 
 @pytest.mark.parametrize(
@@ -190,28 +203,27 @@ def test_what_was_only_looked_at_is_where_a_newcomer_starts_from() -> None:
     ],
 )
 def test_own_items_are_explained_by_their_rhythm(pairs: Any, item: int, code: str, words: str) -> None:
-    reason = reasons.explain(item, remember(bought(*pairs), TABLE, 64), TABLE, AT, None, -1)
+    reason = reasons.explain(item, remember(bought(*pairs), TABLE, 64), TABLE, AT, 0, NOWHERE)
     assert (reason.code, reason.text) == (code, words)
     assert reason.evidence["times_bought"] == len(pairs)
 
 
 def test_other_items_are_explained_by_the_strongest_evidence_there_is() -> None:
     memory = remember(bought((9, 3)), TABLE, 64)
-    flags = np.zeros(ITEMS, np.uint8)
     together = int(TABLE.neighbours[9][0])
-    reason = reasons.explain(together, memory, TABLE, AT, flags, 0)
+    reason = reasons.explain(together, memory, TABLE, AT, 0, NOWHERE)
     assert reason.code == "bought_together"
     assert reason.evidence["product_id"] == TABLE.product_ids[9]
     same_type = next(i for i in range(ITEMS) if i % 90 == 9 and i != 9 and i not in TABLE.neighbours[9])
-    reason = reasons.explain(same_type, memory, TABLE, AT, flags, 0)
+    reason = reasons.explain(same_type, memory, TABLE, AT, 0, NOWHERE)
     assert (reason.code, reason.text) == ("history", "You bought TYPE 9 once, last 3 days ago")
     other = next(i for i in range(ITEMS) if i % 90 != 9 and i not in TABLE.neighbours[9])
-    reason = reasons.explain(other, memory, TABLE, AT, flags, 4)
+    encoded = np.array([same_type, together, 9, -1, other], np.int32)
+    reason = reasons.explain(other, memory, TABLE, AT, 0, encoded)
     assert (reason.code, reason.evidence) == ("history", {"encoder_place": 5})
-    assert reasons.explain(other, memory, TABLE, AT, flags, -1).code == "popular"
+    assert reasons.explain(other, memory, TABLE, AT, 0, NOWHERE).code == "popular"
     for bits, words in ((1, "On display"), (2, "In this week's mailer"), (3, "On display and in the mailer")):
-        flags[other] = bits
-        reason = reasons.explain(other, memory, TABLE, AT, flags, 4)
+        reason = reasons.explain(other, memory, TABLE, AT, bits, encoded)
         assert reason.code == "promotion"
         assert reason.text.startswith(words)
 
@@ -250,7 +262,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
         with pytest.raises(TableError, match=words):
             StoreProducts({**store_arrays(), **change}, ITEMS, 3)
     with pytest.raises(TableError, match="'astrology'"):
-        Assembler(("astrology",), TABLE, SALES)
+        Scorer(("astrology",), TABLE, SALES, RANKER)
 
 
 def test_exploration_draws_uniformly_and_says_the_truth() -> None:
@@ -303,57 +315,48 @@ def test_a_stream_clock_follows_events_and_a_wall_clock_the_wall() -> None:
     assert live.latest_allowed() is None
 
 
-def test_requests_are_batched_while_the_engine_is_busy_and_never_mixed() -> None:
-    gate = threading.Event()
+def test_requests_that_arrive_together_are_answered_together_and_never_mixed() -> None:
     sizes = []
 
     def work(asks: Any) -> list[Any]:
-        gate.wait(10)
         sizes.append(len(asks))
         return [ValueError(ask) if ask % 5 == 4 else ask * 10 for ask in asks]
 
     async def scenario() -> list[Any]:
-        batcher: Batcher[int, int] = Batcher(work, limit=100, size=8)
-        tasks = [asyncio.create_task(batcher.submit(number)) for number in range(20)]
+        batcher: Batcher[int, int] = Batcher(work, limit=20, size=8)
+        tasks = [asyncio.create_task(batcher.submit(number)) for number in range(21)]
+        gone = asyncio.create_task(batcher.submit(99))
         await asyncio.sleep(0)
-        gate.set()
+        gone.cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert await batcher.submit(7) == 70
         batcher.close()
         with pytest.raises(BusyError):
             await batcher.submit(1)
         return list(answers)
 
     answers = asyncio.run(scenario())
+    assert isinstance(answers.pop(), BusyError)
     for number, answer in enumerate(answers):
         assert isinstance(answer, ValueError) if number % 5 == 4 else answer == number * 10
-    assert max(sizes) == 8
-    assert sum(sizes) == 20
+    assert sizes == [8, 8, 4, 1]
 
 
-def test_a_long_line_is_refused_at_once() -> None:
-    gate = threading.Event()
-
-    async def scenario() -> int:
-        batcher: Batcher[int, int] = Batcher(lambda asks: [gate.wait(10) and 0] * len(asks), limit=3, size=1)
-        tasks = [asyncio.create_task(batcher.submit(number)) for number in range(50)]
-        await asyncio.sleep(0)
-        gate.set()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        batcher.close()
-        return sum(isinstance(answer, BusyError) for answer in answers)
-
-    assert asyncio.run(scenario()) >= 40
-
-
-def test_a_failure_of_the_whole_batch_reaches_every_caller() -> None:
+def test_a_batch_that_fails_fails_for_its_requests_only() -> None:
     def work(asks: Any) -> list[Any]:
-        raise RuntimeError("broken")
+        if 13 in asks:
+            raise RuntimeError("no luck")
+        return list(asks)
 
-    async def scenario() -> Any:
-        batcher: Batcher[int, int] = Batcher(work, limit=9, size=4)
-        return await asyncio.gather(*(batcher.submit(number) for number in range(4)), return_exceptions=True)
+    async def scenario() -> list[Any]:
+        batcher: Batcher[int, int] = Batcher(work, limit=20, size=2)
+        return list(
+            await asyncio.gather(*(batcher.submit(n) for n in (1, 2, 13, 4, 5)), return_exceptions=True)
+        )
 
-    assert all(isinstance(answer, RuntimeError) for answer in asyncio.run(scenario()))
+    answers = asyncio.run(scenario())
+    assert [answers[place] for place in (0, 1, 4)] == [1, 2, 5]
+    assert all(isinstance(answers[place], RuntimeError) for place in (2, 3))
 
 
 def decision(number: int) -> Decision:
