@@ -116,7 +116,7 @@ class Scorer:
         flags: NDArray[np.uint8] | None,
         encoder_scores: NDArray[np.float32],
     ) -> tuple[NDArray[np.float32], int]:
-        sold, sold_rows = self._sales.rows(store, chosen)
+        sold, sold_rows = self._sales.rows(store)
         feed = {
             **self._fixed,
             "chosen": chosen,

@@ -6,6 +6,7 @@ Does not belong here: per-customer state, scoring.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from contracts.features import PRODUCT_COLUMNS, STORE_PRODUCT_COLUMNS
 
 DISPLAY, MAILER = 1, 2
 NEIGHBOURS = 20
+KEPT_STORES = 64
+"""Stores whose tables are kept laid out by item (a few hundred kilobytes each)."""
 
 Mask = NDArray[np.bool_]
 
@@ -199,14 +202,17 @@ class Exposures:
             for w, s, a, b in zip(week, store, start, stop, strict=True)
         }
         self._size = items
+        self._dense = functools.lru_cache(maxsize=KEPT_STORES)(self._spread)
 
     def flags(self, week: int, store: int) -> NDArray[np.uint8] | None:
         """uint8[N] of DISPLAY and MAILER bits, or None where nothing is known of that store and week."""
         part = self._slices.get((week, store))
-        if part is None:
-            return None
+        return None if part is None else self._dense(part.start, part.stop)
+
+    def _spread(self, start: int, stop: int) -> NDArray[np.uint8]:
         flags = np.zeros(self._size, np.uint8)
-        flags[self._item[part]] = self._flags[part]
+        flags[self._item[start:stop]] = self._flags[start:stop]
+        flags.flags.writeable = False
         return flags
 
 
@@ -231,25 +237,27 @@ class StoreProducts:
             raise TableError("store_products.npz: 'store_start' does not fit 'item'")
         if size and (int(self._item.min()) < 0 or int(self._item.max()) >= items):
             raise TableError("store_products.npz: 'item' points outside the item table")
-        store = np.repeat(np.arange(stores), np.diff(self._start))
-        if bool(np.any((np.diff(self._item) <= 0) & (np.diff(store) == 0))):
-            raise TableError("store_products.npz: 'item' does not ascend inside each store")
+        self._size = items
+        self._dense = functools.lru_cache(maxsize=KEPT_STORES)(self._spread)
         self._rows = np.zeros((len(STORE_PRODUCT_COLUMNS), size + 1))  # The first row is that of no sale.
         self._rows[:, 1:] = np.nan_to_num(rows.T, nan=0.0)
 
-    def rows(self, store: int, chosen: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Places of items (ascending) in a store's rows, and these rows.
+    def rows(self, store: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """How the items sell in a store (-1 for none).
 
         Returns:
-            int32[M], 0 where the store (-1 for none) never sold the item, and float64[columns, rows] with
+            int32[N], the row of each item, 0 where it was never sold, and float64[columns, rows] with
             STORE_PRODUCT_COLUMNS, whose first row is 0.
         """
-        if store < 0:
-            return np.zeros(len(chosen), np.int32), self._rows[:, :1]
-        part = slice(int(self._start[store]), int(self._start[store + 1]))
-        found = places(self._item[part], chosen)
-        found[found > 0] += part.start
-        return found, self._rows
+        return self._dense(max(store, -1)), self._rows
+
+    def _spread(self, store: int) -> NDArray[np.int32]:
+        table = np.zeros(self._size, np.int32)
+        if store >= 0:
+            part = slice(int(self._start[store]), int(self._start[store + 1]))
+            table[self._item[part]] = np.arange(part.start + 1, part.stop + 1, dtype=np.int32)
+        table.flags.writeable = False
+        return table
 
 
 def places(keys: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[np.int32]:

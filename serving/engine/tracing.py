@@ -44,7 +44,7 @@ INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "c": ("DOUBLE", (len(CUSTOMER_COLUMNS), 1)),
     **{block: ("DOUBLE", (len(columns), f"{block}_rows")) for block, columns in BLOCKS.items()},
     "cp_place": ("INT32", ("M",)),  # row of each candidate
-    "s_place": ("INT32", ("M",)),
+    "s_place": ("INT32", ("N",)),  # row by item
     "ct_place": ("INT32", ("types",)),  # row by type; the last is for products without one
     "cc_place": ("INT32", ("categories",)),
     "type_id": ("INT32", ("N",)),  # by item
@@ -257,7 +257,7 @@ def _looked_up(graph: Graph) -> dict[str, dict[str, Symbol]]:
         "ct": gather("ct_place", gather("type_id", chosen)),
         "cc": gather("cc_place", gather("category_id", chosen)),
         "p": chosen,
-        "s": symbol("s_place"),
+        "s": gather("s_place", chosen),
     }
     for block, at in places.items():
         found[block] = split(gather(block, at, axis=1), BLOCKS[block])
