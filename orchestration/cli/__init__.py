@@ -17,7 +17,7 @@ VERBS = {
     "run": "run a Dagster job: full_pipeline, daily_features, retrain, release, ingest_live",
     "recommend": "ask the live server for recommendations",
     "explain": "open one decision: who, what, why, from which release",
-    "events": "send events to the live server",
+    "events": "send events to the live server; read and replay what was refused",
     "releases": "list, show, promote and roll back releases",
     "bench": "measure, and print numbers beside their bars",
     "doctor": "check this machine and this installation",

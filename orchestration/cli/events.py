@@ -1,4 +1,4 @@
-"""`continuum events send`: deliver events from a file to the live server."""
+"""`continuum events`: deliver events to the live server, and mend what it refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from orchestration.cli.output import emit, fail, json_option
+from orchestration.cli.output import emit, fail, json_option, table
 from orchestration.cli.server import call
 
 
@@ -43,6 +43,53 @@ def send(file: IO[str], batch: int, url: str | None, as_json: bool) -> None:
     summary = ", ".join(f"{count} {name}" for name, count in total.items())
     emit({**total, "errors": errors}, as_json, "\n".join([*lines, summary]))
     if errors:
+        raise SystemExit(1)
+
+
+@command.command("dead-letters", short_help="what was refused, by reason")
+@json_option
+def dead_letters(as_json: bool) -> None:
+    """Count the events that broke the contract, by origin, field and reason."""
+    from contracts.settings import read_settings
+    from orchestration.lake.dead_letters import counts
+
+    rows = counts(read_settings().lake)
+    columns = ["letters", "origin", "field", "reason", "first_day", "last_day"]
+    emit(rows, as_json, table(rows, columns) if rows else "no dead letters")
+
+
+@command.command(short_help="take dead letters in again after a fix")
+@click.option("--reason", default="", help="Only letters whose reason holds this text.")
+@click.option(
+    "--patch", default="", help='JSON object of fields to set first, for example \'{"channel": "app"}\'.'
+)
+@json_option
+def replay(reason: str, patch: str, as_json: bool) -> None:
+    """Check the inbox's dead letters again and store those that fit the contract now.
+
+    Features of the days that get events follow with the next `ingest_live` run. Leaves with 1 if letters
+    that were asked for are still broken.
+    """
+    import dataclasses
+
+    from contracts.settings import read_settings
+    from feature_repo.snapshots import SnapshotError
+    from orchestration.lake import dead_letters
+
+    try:
+        fields = json.loads(patch) if patch else {}
+    except json.JSONDecodeError as error:
+        fail(f"--patch: {error}", "expected one JSON object")
+    if not isinstance(fields, dict):
+        fail("--patch is no JSON object", 'expected one such as {"channel": "app"}')
+    try:
+        done = dead_letters.replay(read_settings().lake, reason, fields)
+    except SnapshotError as error:
+        fail(str(error), "expected dead letters: nothing has been refused yet")
+    lines = [f"still broken: {count} x {why}" for why, count in done.still_broken.items()]
+    summary = f"{done.events} events stored, {done.duplicates} were there already"
+    emit(dataclasses.asdict(done), as_json, "\n".join([*lines, summary]))
+    if done.still_broken:
         raise SystemExit(1)
 
 

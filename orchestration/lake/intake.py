@@ -94,7 +94,7 @@ def drain(lake: pathlib.Path, rows: Iterable[InboxRow]) -> Drained:
     if unwritten:
         batch = pa.Table.from_pylist(unwritten, schema=tables.DEAD_LETTERS)
         writing.append_once(TABLES["dead_letters"], lake, batch, INBOX, last)
-    new = _unseen(lake, to_arrow(accepted))
+    new = unseen(lake, to_arrow(accepted))
     commit = writing.append_once(table, lake, new, INBOX, last)
     days = new["day"].to_pylist()
     return Drained(
@@ -182,7 +182,7 @@ def _source_of(raw: bytes) -> str | None:
     return source if isinstance(source, str) else None
 
 
-def _unseen(lake: pathlib.Path, batch: pa.Table) -> pa.Table:
+def unseen(lake: pathlib.Path, batch: pa.Table) -> pa.Table:
     """The first of each (source, event_id) of the batch that the lake does not hold yet, in their order."""
     con = connect()
     attach(con, "stored", TABLES["events"].path(lake))

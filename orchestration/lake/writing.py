@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -126,6 +126,24 @@ def replace_letters(
         f"AND source = '{_sql(source)}' AND origin = 'source'"
     )
     return _replace_where(table, lake, rows, where)
+
+
+def remove_letters(table: Table, lake: pathlib.Path, letters: Sequence[tuple[int, str]]) -> Commit:
+    """Remove letters of the inbox, each named by its offset and raw text; others stay."""
+    keys = pa.table({"offset": [offset for offset, _ in letters], "raw": [raw for _, raw in letters]})
+    delta = ensure(table, lake)
+    done = (
+        delta.merge(
+            keys,
+            predicate="t.origin = 'inbox' AND t.offset = k.offset AND t.raw = k.raw",
+            source_alias="k",
+            target_alias="t",
+            commit_properties=CommitProperties(max_commit_retries=COMMIT_RETRIES),
+        )
+        .when_matched_delete()
+        .execute()
+    )
+    return Commit(table.name, int(delta.version()), int(done["num_target_rows_deleted"]))
 
 
 def append_once(table: Table, lake: pathlib.Path, rows: Rows, app_id: str, txn_version: int) -> Commit:
