@@ -65,6 +65,18 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
         tags=tags,
     )
     nightly = dg.build_schedule_from_partitioned_job(
-        jobs[1], name="nightly_features", hour_of_day=2, default_status=status, tags=tags
+        jobs[JOB_NAMES.index(DAILY_FEATURES)],
+        name="nightly_features",
+        hour_of_day=2,
+        default_status=status,
+        tags=tags,
     )
-    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly])
+    # Popularity, prices and co-purchases live in the release: a new one with the same models keeps them fresh.
+    tables = dg.ScheduleDefinition(
+        name="nightly_release",
+        cron_schedule="0 4 * * *",
+        job=jobs[JOB_NAMES.index(RELEASE)],
+        default_status=status,
+        tags=tags,
+    )
+    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables])

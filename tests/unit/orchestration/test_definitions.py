@@ -66,6 +66,16 @@ def test_sensors_run_from_the_start(definitions: dg.Definitions) -> None:
     assert set(status.values()) == {dg.DefaultSensorStatus.RUNNING}
 
 
+def test_nights_bring_fresh_catalogue_features_and_release(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    crons = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
+    assert crons == {
+        "refresh_catalogue": "0 3 * * *",
+        "nightly_features": "0 2 * * *",
+        "nightly_release": "0 4 * * *",
+    }
+
+
 def test_events_are_daily_and_backfilled_in_one_run(graph: dg.AssetGraph) -> None:
     node = graph.get(dg.AssetKey(["lake", "events"]))
     assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
