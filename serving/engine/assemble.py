@@ -6,7 +6,6 @@ arithmetic (`contracts.features`, as a graph: `tracing.py`), counting (`serving/
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.features import RANKER_FEATURES
+from serving.engine.candidates import Candidates
 from serving.engine.items import ItemTable, StoreProducts, TableError
 from serving.engine.memory import Memory
 from serving.engine.sessions import CPU, Session, require_finite
@@ -55,8 +55,6 @@ class Scorer:
             "encoder_id": items.encoder_id,
         }
         self._nothing = np.zeros(items.size, np.uint8)
-        self._together = np.zeros(items.size, np.float32)  # All zero between requests.
-        self._lock = threading.Lock()
 
     @property
     def provider(self) -> str:
@@ -66,7 +64,7 @@ class Scorer:
     def scores(
         self,
         memory: Memory,
-        chosen: NDArray[np.int32],
+        chosen: Candidates,
         at_days: float,
         store: int,
         flags: NDArray[np.uint8] | None,
@@ -76,7 +74,7 @@ class Scorer:
 
         Args:
             memory: The customer.
-            chosen: int32[M], item indices, ascending.
+            chosen: The candidates.
             at_days: Moment of the request.
             store: Store index, -1 for none.
             flags: Promotion bits by item in the store's week, or None where nothing is known.
@@ -85,7 +83,7 @@ class Scorer:
         Raises:
             GraphError: The graph failed or gave scores that are not numbers.
         """
-        if not len(chosen):
+        if not len(chosen.items):
             return np.zeros(0, np.float32), 0
         found, nanoseconds = self._run("scores", memory, chosen, at_days, store, flags, encoder_scores)
         return require_finite("ranker", found.reshape(-1)), nanoseconds
@@ -93,7 +91,7 @@ class Scorer:
     def features(
         self,
         memory: Memory,
-        chosen: NDArray[np.int32],
+        chosen: Candidates,
         at_days: float,
         store: int,
         flags: NDArray[np.uint8] | None,
@@ -110,7 +108,7 @@ class Scorer:
         self,
         output: str,
         memory: Memory,
-        chosen: NDArray[np.int32],
+        chosen: Candidates,
         at_days: float,
         store: int,
         flags: NDArray[np.uint8] | None,
@@ -119,11 +117,11 @@ class Scorer:
         sold, sold_rows = self._sales.rows(store)
         feed = {
             **self._fixed,
-            "chosen": chosen,
+            "chosen": chosen.items,
             "now": np.array([[at_days]]),
             "c": memory.customer,
             "cp": memory.products.values,
-            "cp_place": memory.products.places(chosen),
+            "cp_place": chosen.places,
             "ct": memory.types.values,
             "ct_place": memory.type_places,
             "cc": memory.categories.values,
@@ -131,13 +129,8 @@ class Scorer:
             "s": sold_rows,
             "s_place": sold,
             "flags": self._nothing if flags is None else flags,
-            "together": self._together,
+            "together": chosen.together,
             "encoder_scores": encoder_scores,
         }
-        with self._lock:
-            self._together[memory.together] = memory.together_scores
-            try:
-                (values,), nanoseconds = self._session.run((output,), feed)
-            finally:
-                self._together[memory.together] = 0.0
+        (values,), nanoseconds = self._session.run((output,), feed)
         return values, nanoseconds

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.decisions import Source
-from serving.engine.items import ItemTable, Mask
+from serving.engine.items import ItemTable, Mask, places
 from serving.engine.memory import Memory
 
 OWN = 600
@@ -40,10 +40,14 @@ class Candidates:
     Attributes:
         items: int32[M], ascending.
         bits: uint8[M], which sources proposed each.
+        places: int32[M], row of each in the customer's `Memory.products`.
+        together: float32[M], co-purchase score of each with the customer's items.
     """
 
     items: NDArray[np.int32]
     bits: NDArray[np.uint8]
+    places: NDArray[np.int32]
+    together: NDArray[np.float32]
 
 
 def candidates(
@@ -59,15 +63,69 @@ def candidates(
         filtered: True where the request's filters narrow ``allowed``; popularity then means popularity
             among what is allowed, so that a narrow filter still has something to rank.
     """
+    if filtered:
+        standing = without_encoder(memory, items, allowed, _first(items.popularity, allowed, POPULAR))
+    else:
+        if memory.standing is None:
+            memory.standing = without_encoder(memory, items, items.sellable, items.popular[:POPULAR])
+        standing = memory.standing
+    encoded = encoded[encoded >= 0]
+    return _joined(standing, memory, encoded[allowed[encoded]])
+
+
+def without_encoder(
+    memory: Memory, items: ItemTable, allowed: Mask, popular: NDArray[np.int32]
+) -> Candidates:
+    """The candidates that do not come from the encoder: own, bought together, popular.
+
+    Args:
+        memory: The customer.
+        items: The release's items.
+        allowed: bool[N], items that may be shown.
+        popular: The popular ones.
+    """
     bits = np.zeros(items.size, np.uint8)
     bits[memory.own[:OWN]] |= REPEAT
-    bits[encoded[encoded >= 0]] |= ENCODED
     bits[_first(memory.together_best, allowed, CO_BOUGHT)] |= TOGETHER
-    popular = _first(items.popularity, allowed, POPULAR) if filtered else items.popular[:POPULAR]
     bits[popular] |= POPULARITY
     chosen = np.flatnonzero(bits > 0)
     chosen = chosen[allowed[chosen]]
-    return Candidates(chosen.astype(np.int32), bits[chosen])
+    return described(memory, chosen.astype(np.int32), bits[chosen])
+
+
+def described(memory: Memory, items: NDArray[np.int32], bits: NDArray[np.uint8]) -> Candidates:
+    """Candidates with what the customer's history says of each.
+
+    Args:
+        memory: The customer.
+        items: int32[M], ascending.
+        bits: uint8[M], their sources.
+    """
+    found = places(memory.together, items)
+    scores = np.zeros(len(items), np.float32)
+    known = found > 0
+    scores[known] = memory.together_scores[found[known] - 1]
+    return Candidates(items, bits, memory.products.places(items), scores)
+
+
+def _joined(standing: Candidates, memory: Memory, encoded: NDArray[np.int32]) -> Candidates:
+    """Standing candidates and the encoder's, each item once, ascending."""
+    place = places(standing.items, encoded)
+    known = place > 0
+    bits = standing.bits.copy()
+    bits[place[known] - 1] |= ENCODED
+    fresh = encoded[~known]
+    if not len(fresh):
+        return Candidates(standing.items, bits, standing.places, standing.together)
+    new = described(memory, fresh, np.full(len(fresh), ENCODED, np.uint8))
+    items = np.concatenate((standing.items, fresh))
+    order = items.argsort(kind="stable")
+    return Candidates(
+        items.take(order),
+        np.concatenate((bits, new.bits)).take(order),
+        np.concatenate((standing.places, new.places)).take(order),
+        np.concatenate((standing.together, new.together)).take(order),
+    )
 
 
 def _first(order: NDArray[np.int32], allowed: Mask, count: int) -> NDArray[np.int32]:

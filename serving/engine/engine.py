@@ -189,7 +189,7 @@ class Engine:
             narrowed = bool(query.filters) or len(query.deny) > 0
             chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
             ranked, ranker_ns = self._scorer.scores(
-                memory, chosen.items, query.at_days, query.store, flag, scores[row]
+                memory, chosen, query.at_days, query.store, flag, scores[row]
             )
             graph_ns = (encoder_ns // len(queries), ranker_ns)
             results.append(self._answer(query, memory, chosen, ranked, tops[row], flag, graph_ns))

@@ -7,6 +7,7 @@ not belong here: anything that depends on the moment, the store or the filters o
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from contracts.features import (
 from serving.engine.items import ItemTable, places
 from serving.profiles.fold import Columns, State, fold
 from serving.profiles.history import History
+
+if TYPE_CHECKING:
+    from serving.engine.candidates import Candidates
 
 ANCHORS = 10
 """Latest events whose items stand for what a customer without purchases is after."""
@@ -75,9 +79,9 @@ class PairRows:
         return rows
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(slots=True, eq=False)
 class Memory:
-    """A history, digested.
+    """A history, digested. Nothing of it changes, but ``standing`` is filled in by the first request.
 
     Attributes:
         history: The events it was made from.
@@ -98,6 +102,7 @@ class Memory:
         anchors: int32, items from which "bought together" starts: those bought, ascending; of a customer
             who has bought nothing, those of the latest events.
         weights: float64, weight of each anchor.
+        standing: The candidates that only the history decides.
     """
 
     history: History
@@ -117,6 +122,7 @@ class Memory:
     usual_store: int
     anchors: NDArray[np.int32]
     weights: NDArray[np.float64]
+    standing: Candidates | None = None
 
 
 def remember(history: History, items: ItemTable, length: int) -> Memory:

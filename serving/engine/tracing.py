@@ -51,7 +51,7 @@ INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "category_id": ("INT32", ("N",)),
     "encoder_id": ("INT64", ("N",)),
     "flags": ("UINT8", ("N",)),
-    "together": ("FLOAT", ("N",)),
+    "together": ("FLOAT", ("M",)),
     "encoder_scores": ("FLOAT", ("V",)),  # by encoder id
 }
 """Inputs of the graph: ONNX type and shape."""
@@ -268,5 +268,5 @@ def _looked_up(graph: Graph) -> dict[str, dict[str, Symbol]]:
     (known,) = graph.add("Greater", ids, Symbol(graph, graph.constant(0, np.int64)))
     scores = gather("encoder_scores", ids)
     (masked,) = graph.add("Where", known, scores, Symbol(graph, graph.constant(0.0, np.float32)))
-    found["m"] = {"encoder_score": row(masked), "co_bought": row(gather("together", chosen))}
+    found["m"] = {"encoder_score": row(masked), "co_bought": row(symbol("together"))}
     return found

@@ -21,7 +21,7 @@ from serving.clock import HORIZON, Clock
 from serving.decision_log import DecisionLog
 from serving.engine import reasons
 from serving.engine.assemble import Scorer
-from serving.engine.candidates import CO_BOUGHT, ENCODER, POPULAR, candidates
+from serving.engine.candidates import CO_BOUGHT, ENCODER, POPULAR, Candidates, candidates, described
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, StoreProducts, TableError
 from serving.engine.memory import encoder_sequence, remember
@@ -65,6 +65,10 @@ def bought(*pairs: tuple[int, float]) -> Any:
     )  # fmt: skip
 
 
+def proposed(memory: Any, items: Any) -> Candidates:
+    return described(memory, items, np.zeros(len(items), np.uint8))
+
+
 def slow_co_bought(history: Any, item: int) -> float:
     state = fold(history, TABLE, AT)
     weights = {
@@ -85,12 +89,21 @@ def test_candidates_are_the_defined_union(customer: int) -> None:
     history = history_of(customer)
     memory = remember(history, TABLE, 64)
     encoded = np.random.default_rng(customer).choice(ITEMS, ENCODER, replace=False).astype(np.int32)
-    chosen = candidates(memory, TABLE, encoded, TABLE.sellable, filtered=False)
+    encoded = encoded[TABLE.sellable[encoded]]
+    chosen = candidates(memory, TABLE, np.append(encoded, -1), TABLE.sellable, filtered=False)
     own = set(history.item.tolist())
     scores = {item: slow_co_bought(history, item) for item in range(ITEMS)}
     near = sorted((i for i in scores if scores[i] > 0 and TABLE.sellable[i]), key=lambda i: (-scores[i], i))
     expected = own | set(encoded.tolist()) | set(TABLE.popular[:POPULAR].tolist()) | set(near[:CO_BOUGHT])
     assert chosen.items.tolist() == sorted(i for i in expected if TABLE.sellable[i])
+    for item, bits in zip(chosen.items.tolist(), chosen.bits.tolist(), strict=True):
+        told = (item in own, item in encoded, item in near[:CO_BOUGHT], item in TABLE.popular[:POPULAR])
+        assert [bool(bits & bit) for bit in (1, 2, 4, 8)] == list(told)
+    alone = described(memory, chosen.items, chosen.bits)
+    assert np.array_equal(chosen.places, alone.places)
+    assert np.array_equal(chosen.together, alone.together)
+    again = candidates(memory, TABLE, np.append(encoded, -1), TABLE.sellable, filtered=False)
+    assert np.array_equal(again.bits, chosen.bits)
 
 
 def test_only_the_most_recent_own_items_are_candidates() -> None:
@@ -108,7 +121,7 @@ def test_features_are_what_the_contract_computes_one_by_one(store: int) -> None:
     chosen = np.union1d(chosen, memory.own[:20]).astype(np.int32)
     flags = None if store < 0 else EXPOSED.flags(int(contract.week_of(AT)), store)
     encoder_scores = np.random.default_rng(3).normal(size=VOCABULARY + 1).astype(np.float32)
-    matrix = SCORER.features(memory, chosen, AT, store, flags, encoder_scores)
+    matrix = SCORER.features(memory, proposed(memory, chosen), AT, store, flags, encoder_scores)
     state = fold(history, TABLE, AT)
     sales = store_arrays()
 
@@ -150,8 +163,8 @@ def test_features_of_a_customer_without_purchases_are_finite(history: Any) -> No
     memory = remember(history, TABLE, 64)
     chosen = np.arange(50, dtype=np.int32)
     nothing = np.zeros(VOCABULARY + 1, np.float32)
-    assert np.isfinite(SCORER.features(memory, chosen, AT, -1, None, nothing)).all()
-    assert len(SCORER.scores(memory, chosen[:0], AT, -1, None, nothing)[0]) == 0
+    assert np.isfinite(SCORER.features(memory, proposed(memory, chosen), AT, -1, None, nothing)).all()
+    assert len(SCORER.scores(memory, proposed(memory, chosen[:0]), AT, -1, None, nothing)[0]) == 0
 
 
 def test_the_joined_graph_scores_what_the_ranker_alone_would_score() -> None:
@@ -159,7 +172,7 @@ def test_the_joined_graph_scores_what_the_ranker_alone_would_score() -> None:
     chosen = np.arange(0, ITEMS, 3, dtype=np.int32)
     encoder_scores = np.random.default_rng(5).normal(size=VOCABULARY + 1).astype(np.float32)
     flags = EXPOSED.flags(int(contract.week_of(AT)), 1)
-    asked = (memory, chosen, AT, 1, flags, encoder_scores)
+    asked = (memory, proposed(memory, chosen), AT, 1, flags, encoder_scores)
     alone = Session("ranker", RANKER)
     (expected,), _ = alone.run(("scores",), {"features": SCORER.features(*asked)})
     for _ in range(2):  # The second run must not see anything of the first.
