@@ -22,7 +22,8 @@ class RankerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         cut_days: A customer's first basket after each of these regular moments is a training request.
         keep_strong: Share of the negatives kept that the customer has bought lately.
-        keep_weak: Share of the other negatives kept.
+        keep_weak: Share of the other negatives kept. Less than all saves memory in a large shop and costs quality:
+            with 0.3 the grocer's NDCG@10 was 0.245 against 0.249 on three validation weeks.
         strong: Decayed count (45 days) above which an own item counts as bought lately.
         learning_rate: Shrinkage of each tree.
         leaves: Leaves per tree.
@@ -40,7 +41,7 @@ class RankerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     cut_days: Positive = 7
     keep_strong: Share = 1.0
-    keep_weak: Share = 0.3
+    keep_weak: Share = 1.0
     strong: Annotated[float, msgspec.Meta(ge=0)] = 0.2
     learning_rate: Rate = 0.08
     leaves: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 31
