@@ -142,6 +142,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "bundles"
 
     @property
+    def overview(self) -> pathlib.Path:
+        """Folder of what the pages show of the shop at a glance."""
+        return self.home / "overview"
+
+    @property
     def profiles(self) -> pathlib.Path:
         """Published snapshots of customer histories."""
         return self.home / "profiles"

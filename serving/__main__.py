@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
                 inbox=settings.inbox,
                 decisions=settings.decisions,
                 profiles=settings.profiles,
+                overview=settings.overview,
                 cache=settings.releases,
                 verify_key=options.verify_key or settings.keys / "verify.pem",
                 alias=options.alias,

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.pages.render import STATIC
-from serving.routes import documents
+from serving.routes import continuum, documents
 from serving.routes.problems import KINDS, ProblemError, problem_response
 from serving.routes.table import OPERATIONS
 from serving.server import Server
@@ -40,6 +40,9 @@ def build_app(server: Server) -> Starlette:
     routes: list[Route | Mount] = [Route(o.path, o.handler, methods=[o.method]) for o in OPERATIONS]
     routes += [
         Route("/", documents.home),
+        Route("/continuum", continuum.overview),
+        Route("/continuum/customer", continuum.customer),
+        Route("/static/plotly.min.js", continuum.plotly),
         Route("/docs", documents.docs),
         Route("/page/numbers", documents.numbers),
         Route("/page/try", documents.try_it),

@@ -50,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         inbox: SQLite file of accepted events.
         decisions: SQLite file of decision records.
         profiles: Folder of published histories.
+        overview: Folder of what the pages show of the shop at a glance, or None.
         cache: Folder of proven releases.
         verify_key: Public key of the releases.
         alias: Registry alias to follow.
@@ -68,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     profiles: pathlib.Path
     cache: pathlib.Path
     verify_key: pathlib.Path
+    overview: pathlib.Path | None = None
     simulated: bool = False
     clock: Literal["stream", "wall"] = "wall"
     exploration: float = 0.0

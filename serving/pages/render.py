@@ -84,14 +84,14 @@ def render_status(server: Server, customer_id: str, answer: Decision | None, pro
     snapshot = server.profiles.snapshot
     examples = [] if snapshot is None else snapshot.customers[:EXAMPLES].tolist()
     return _environment.get_template("status.html").render(
-        **_common(server), **_numbers(server), customer_id=customer_id, examples=examples,
+        **common(server), **_numbers(server), customer_id=customer_id, examples=examples,
         **_answer(server, customer_id, answer, problem),
     )  # fmt: skip
 
 
 def render_numbers(server: Server) -> str:
     """The part of the status page that changes by itself."""
-    return _environment.get_template("_numbers.html").render(**_common(server), **_numbers(server))
+    return _environment.get_template("_numbers.html").render(**common(server), **_numbers(server))
 
 
 def render_answer(server: Server, customer_id: str, answer: Decision | None, problem: str) -> str:
@@ -112,12 +112,18 @@ def render_docs(server: Server, document: dict[str, Any]) -> str:
         for name, schema in sorted(document["components"]["schemas"].items())
     ]
     return _environment.get_template("docs.html").render(
-        **_common(server), operations=operations, schemas=schemas, kinds=KINDS, pretty=_pretty,
+        **common(server), operations=operations, schemas=schemas, kinds=KINDS, pretty=_pretty,
         type_of=_type_words, version=document["info"]["version"],
     )  # fmt: skip
 
 
-def _common(server: Server) -> dict[str, Any]:
+def template(name: str) -> jinja2.Template:
+    """A template of this package."""
+    return _environment.get_template(name)
+
+
+def common(server: Server) -> dict[str, Any]:
+    """What every page shows."""
     links = [
         {"url": url, "title": title, "about": about}
         for name, (title, about) in _LINK_TITLES.items()

@@ -22,14 +22,14 @@ from serving.routes.problems import ProblemError
 from serving.server import Server
 
 PACKAGE = "continuum-retail"
-_PAGE = {
+PAGE = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
 }
-_HTML = "text/html; charset=utf-8"
-_LONGEST_ID = 256
+HTML = "text/html; charset=utf-8"
+LONGEST_ID = 256
 
 
 def code_version() -> str:
@@ -55,33 +55,38 @@ async def openapi(request: Request) -> Response:
 async def docs(request: Request) -> Response:
     """The interface for people: every address, type, example and error."""
     server: Server = request.app.state.server
-    return Response(render_docs(server, _document(server)), 200, _PAGE, _HTML)
+    return Response(render_docs(server, _document(server)), 200, PAGE, HTML)
 
 
 async def home(request: Request) -> Response:
     """The status page; with ``customer_id`` it also shows an answer, and works without JavaScript."""
     server: Server = request.app.state.server
     customer_id = request.query_params.get("customer_id", "").strip()
-    answer, problem = (None, "") if not customer_id else await _try(server, customer_id)
-    return Response(render_status(server, customer_id, answer, problem), 200, _PAGE, _HTML)
+    answer, problem = (None, "") if not customer_id else await ask(server, customer_id)
+    return Response(render_status(server, customer_id, answer, problem), 200, PAGE, HTML)
 
 
 async def numbers(request: Request) -> Response:
     """The changing part of the status page, as a fragment."""
-    return Response(render_numbers(request.app.state.server), 200, _PAGE, _HTML)
+    return Response(render_numbers(request.app.state.server), 200, PAGE, HTML)
 
 
 async def try_it(request: Request) -> Response:
     """An answer for the status page's form, as a fragment."""
     server: Server = request.app.state.server
     customer_id = request.query_params.get("customer_id", "").strip()
-    answer, problem = await _try(server, customer_id)
-    return Response(render_answer(server, customer_id, answer, problem), 200, _PAGE, _HTML)
+    answer, problem = await ask(server, customer_id)
+    return Response(render_answer(server, customer_id, answer, problem), 200, PAGE, HTML)
 
 
-async def _try(server: Server, customer_id: str) -> tuple[Decision | None, str]:
-    if len(customer_id) > _LONGEST_ID:
-        raise ProblemError("invalid-request", f"customer_id is longer than {_LONGEST_ID} characters")
+async def ask(server: Server, customer_id: str) -> tuple[Decision | None, str]:
+    """An answer for a page, or why there is none.
+
+    Raises:
+        ProblemError: The customer id is too long.
+    """
+    if len(customer_id) > LONGEST_ID:
+        raise ProblemError("invalid-request", f"customer_id is longer than {LONGEST_ID} characters")
     question = Question(
         customer_id=customer_id or None,
         session_id=None,

@@ -1,0 +1,126 @@
+"""The pages of the continuum: the shop at a glance, and one customer's life with it.
+
+Belongs here: choosing and formatting what these pages show. Does not belong here: markup
+(`templates/`), facts (`contracts.overview`, `serving/profiles`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from contracts.decisions import Decision
+from contracts.events import ACTIONS, CHANNELS
+from contracts.overview import Kpi, Overview
+from serving.engine.items import ItemTable
+from serving.pages.render import common, template
+from serving.profiles.history import History, to_moment
+from serving.server import Server
+
+VISITS = 40
+"""Latest visits shown of one customer."""
+THINGS = 6
+"""Products named in one visit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    """Events of one session, or of one moment where the source knows no sessions.
+
+    Attributes:
+        at: When it began.
+        channels: Where, in order of appearance.
+        actions: How often what was done, most often first.
+        things: Names of the products, the first few.
+        more: How many further products.
+        spent: What was paid.
+    """
+
+    at: Any
+    channels: tuple[str, ...]
+    actions: tuple[tuple[str, int], ...]
+    things: tuple[str, ...]
+    more: int
+    spent: float
+
+
+def render_overview(server: Server, overview: Overview | None, problem: str) -> str:
+    """The shop at a glance."""
+    charts = {} if overview is None else msgspec.to_builtins(overview)
+    return template("continuum.html").render(
+        **common(server),
+        overview=overview,
+        problem=problem,
+        charts=charts,
+        kpi_text=kpi_text,
+        attribution=[] if overview is None else attribution_rows(overview),
+        methods=[] if overview is None else methods(overview),
+    )
+
+
+def render_customer(
+    server: Server, customer_id: str, history: History, answer: Decision | None, problem: str
+) -> str:
+    """One customer's continuum."""
+    release, snapshot = server.holder.current, server.profiles.snapshot
+    rows = [] if release is None else visits(history, release.engine.items)
+    examples = [] if snapshot is None else snapshot.customers[:4].tolist()
+    return template("customer.html").render(
+        **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
+        answer=answer, problem=problem, asked=customer_id,
+    )  # fmt: skip
+
+
+def visits(history: History, items: ItemTable) -> list[Visit]:
+    """The latest visits of a history, the latest first."""
+    if not len(history):
+        return []
+    alone = history.session < 0
+    key = np.where(alone, history.at_us, history.session)
+    changes = np.flatnonzero((np.diff(key) != 0) | (np.diff(alone.astype(np.int8)) != 0)) + 1
+    starts = [0, *changes.tolist()]
+    stops = [*changes.tolist(), len(history)]
+    return [_visit(history.select(slice(a, b)), items) for a, b in zip(starts, stops, strict=True)][::-1][
+        :VISITS
+    ]
+
+
+def _visit(part: History, items: ItemTable) -> Visit:
+    names, counts = np.unique(part.action, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    products = list(dict.fromkeys(part.item[part.item >= 0].tolist()))
+    return Visit(
+        at=to_moment(int(part.at_us[0])),
+        channels=tuple(dict.fromkeys(CHANNELS[c].replace("_", " ") for c in part.channel.tolist())),
+        actions=tuple((ACTIONS[int(names[i])].replace("_", " "), int(counts[i])) for i in order),
+        things=tuple(items.name[item] for item in products[:THINGS]),
+        more=max(0, len(products) - THINGS),
+        spent=float(np.sum(part.quantity * part.unit_price * (part.action == ACTIONS.index("purchase")))),
+    )
+
+
+def kpi_text(kpi: Kpi) -> str:
+    """A number with its unit."""
+    if kpi.unit == "share":
+        return f"{100 * kpi.value:.1f} %"
+    if kpi.unit == "count":
+        return f"{kpi.value:,.0f}"
+    return f"{kpi.value:,.2f} {kpi.unit}"
+
+
+def methods(overview: Overview) -> list[str]:
+    """Attribution methods in their published order."""
+    return list(dict.fromkeys(credit.method for credit in overview.credits))
+
+
+def attribution_rows(overview: Overview) -> list[tuple[str, list[float | None]]]:
+    """Channels with their share by method, the largest mean share first; None where a method says nothing."""
+    table: dict[str, dict[str, float]] = {}
+    for credit in overview.credits:
+        table.setdefault(credit.channel, {})[credit.method] = credit.share
+    names = methods(overview)
+    rows = [(channel, [shares.get(name) for name in names]) for channel, shares in table.items()]
+    return sorted(rows, key=lambda row: -sum(share or 0.0 for share in row[1]))

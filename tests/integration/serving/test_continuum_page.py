@@ -1,0 +1,120 @@
+"""The continuum's pages over HTTP: with numbers, without, with broken ones, and one customer's timeline."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pathlib
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+
+from contracts.overview import (
+    OVERVIEW_FILE,
+    Credit,
+    Journeys,
+    Kpi,
+    MomentDay,
+    MomentKind,
+    Overview,
+    Segment,
+    Transition,
+)
+from tests.integration.serving.conftest import Shop, serving
+from tests.integration.serving.synthetic import NOW, event
+
+OVERVIEW = Overview(
+    retailer="synthetic",
+    simulated=True,
+    made_at=NOW,
+    first_day=dt.date(2017, 1, 1),
+    last_day=dt.date(2017, 12, 31),
+    events=1234567,
+    people=321,
+    kpis=(Kpi(name="conversion", value=0.1234, unit="share", about="Visits that end in a purchase."),),
+    journeys=Journeys(
+        transitions=(Transition(source="direct_mail", target="store", count=77),),
+        path_entropy=3.25,
+        paths=48,
+        commonest_path=("store", "direct_mail"),
+        commonest_share=0.071,
+        hours_between=50.0,
+    ),
+    moment_days=(MomentDay(day=dt.date(2017, 1, 1), moment="failed_search", count=5),),
+    moments=(
+        MomentKind(
+            moment="failed_search", bad=True, count=5, people=4, recovered=0.5, hours_to_recovery=12.0
+        ),
+        MomentKind(moment="want_to_buy", bad=False, count=9, people=8),
+    ),
+    credits=(
+        Credit(method="last touch", channel="store", share=0.9),
+        Credit(method="markov", channel="store", share=0.6),
+        Credit(method="markov", channel="</script><b>mail", share=0.4),
+    ),
+    segments=(Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),),
+)
+
+
+@pytest.fixture
+def folder(shop: Shop) -> pathlib.Path:
+    folder = shop.home / "overview"
+    folder.mkdir()
+    return folder
+
+
+def page(shop: Shop, folder: pathlib.Path, path: str = "/continuum", **query: str) -> Any:
+    with serving(shop, overview=folder) as (client, _):
+        return client.get(path, params=query)
+
+
+def test_the_shop_at_a_glance(shop: Shop, folder: pathlib.Path) -> None:
+    (folder / OVERVIEW_FILE).write_bytes(msgspec.json.encode(OVERVIEW))
+    answer = page(shop, folder)
+    text = answer.text
+    assert answer.status_code == 200
+    for words in (
+        "12.3 %", "1,234,567", "store → direct mail", "7.1 %", "failed search", "50.0 %", "Weekly families", "345.60",
+        "Simulated shoppers",
+    ):  # fmt: skip
+        assert words in text, words
+    assert "</script><b>" not in text
+    embedded = re.search(r'<script type="application/json" id="overview">(.*?)</script>', text, re.DOTALL)
+    assert embedded is not None
+    assert json.loads(embedded.group(1)) == json.loads(msgspec.json.encode(OVERVIEW))
+    assert "'unsafe-inline'" not in answer.headers["content-security-policy"].split("style-src")[0]
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"retailer": 3}', b""])
+def test_a_broken_overview_is_said_to_be_broken(shop: Shop, folder: pathlib.Path, content: bytes) -> None:
+    (folder / OVERVIEW_FILE).write_bytes(content)
+    answer = page(shop, folder)
+    assert answer.status_code == 200
+    assert "cannot be read" in answer.text
+
+
+def test_nothing_published_yet(shop: Shop, folder: pathlib.Path) -> None:
+    assert "Nothing is published yet" in page(shop, folder).text
+
+
+def test_the_plotting_library_comes_from_this_server(client: TestClient) -> None:
+    answer = client.get("/static/plotly.min.js")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert len(answer.content) > 1_000_000
+
+
+def test_one_customers_timeline_holds_what_just_happened(client: TestClient) -> None:
+    client.post("/v1/events", json=[event("t1", "1003", action="add_to_cart", session_id="now")])
+    text = client.get("/continuum/customer", params={"customer_id": "1003"}).text
+    assert "add to cart" in text
+    assert "purchase" in text
+    assert "What we would show now" in text
+    assert "Nothing is known" in client.get("/continuum/customer", params={"customer_id": "nobody"}).text
+    assert client.get("/continuum/customer").status_code == 200
+    assert client.get("/continuum/customer", params={"customer_id": "x" * 300}).status_code == 422
+    attack = client.get("/continuum/customer", params={"customer_id": "<script>alert(1)</script>"})
+    assert "<script>alert" not in attack.text
