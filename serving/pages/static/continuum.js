@@ -31,6 +31,7 @@ function channelGraph({ transitions }) {
       source: transitions.map((t) => left.indexOf(t.source)),
       target: transitions.map((t) => left.length + right.indexOf(t.target)),
       value: transitions.map((t) => t.count),
+      color: "rgba(110, 150, 143, 0.4)",
     },
   }];
 }
