@@ -35,7 +35,8 @@ class RankerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bins: Histogram bins per column.
         rounds: At most this many trees.
         patience: Stop after this many trees without a better validation NDCG@10.
-        refit: Train again on all requests, with as many trees as validation chose.
+        refit: Train again on all requests, with as many trees as validation chose. One more week of requests gave
+            0.2477 instead of 0.2462 on the two weeks after it.
         variants: Which request variants to evaluate; ``full`` is how the gate judges.
     """
 
@@ -53,5 +54,5 @@ class RankerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bins: Annotated[int, msgspec.Meta(ge=2, le=255)] = 63
     rounds: Positive = 150
     patience: Positive = 30
-    refit: bool = False
+    refit: bool = True
     variants: tuple[Variant, ...] = ("full",)
