@@ -29,9 +29,9 @@ def play(
     people, state = world.people, world.state
     basket = np.bincount(at, added, len(s.person)) > 0
     lift = state.boost[s.person][:, [_EMAIL, _SMS]].sum(axis=1) * 0.3
-    chance = 0.72 * np.exp(0.4 * state.mood[s.person]) * np.where(error, 0.4, 1.0)
+    chance = 0.82 * np.exp(0.4 * state.mood[s.person]) * np.where(error, 0.4, 1.0)
     luck = draws.uniform("pay", s.key)
-    goes = basket & (draws.uniform("to checkout", s.key) < 0.85)
+    goes = basket & (draws.uniform("to checkout", s.key) < 0.9)
     pays = goes & (luck < chance * (1 + np.clip(lift, -0.3, 1)))
     cause = s.cause.copy()
     for channel in (_EMAIL, _SMS):
