@@ -63,8 +63,10 @@ Truth (never shown to a model as input):
 * ``purchase_causes``: one row per purchased line and channel without whose contacts it would not have
   happened: ``event_id, session_id, channel``.
 * ``effects``: ``channel, sessions, sessions_without, purchases, purchases_without, revenue,
-  revenue_without`` (direct causal effect:
-  each session judged with and without the channel's contacts, everything before it as it was).
+  revenue_without``: the direct causal effect, each visit and each basket judged with and without the
+  channel's contacts, everything before it as it was; visits and baskets that a contact put off count as
+  happening without it, but what would have been bought in a visit that did not happen is not known here.
+  The whole effect, with all that follows, is the difference to a run with the channel in ``silenced``.
 * ``friends``: ``person_id, friend_id``.
 * ``shared_devices``: ``value, kind`` (household, kiosk), ``holder`` (household or store id), ``persons`` (list).
 * ``outages``: ``product_id, size, from, until``: when a size was out of stock (until is null at the end).

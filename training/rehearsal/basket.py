@@ -36,7 +36,10 @@ def play(
     cause = s.cause.copy()
     for channel in (_EMAIL, _SMS):
         without = lift - 0.3 * state.boost[s.person, channel]
-        cause |= np.where(pays & (luck >= chance * (1 + np.clip(without, -0.3, 1))), 1 << channel, 0)
+        would = luck < chance * (1 + np.clip(without, -0.3, 1))
+        lost = (added & (goes & ~pays & would)[at]).nonzero()[0]
+        world.prevented[channel, 1:] += len(lost), price[lost].sum()
+        cause |= np.where(pays & ~would, 1 << channel, 0)
     market = s.channel == MARKETPLACE
     has = state.account[s.person] & ~market
     late_login = goes & has & ~np.isfinite(login)

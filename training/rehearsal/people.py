@@ -189,7 +189,8 @@ def typical_price(shop: Catalogue) -> Floats:
 
 
 def _households(config: AtelierConfig, draws: Draws, number: Ints) -> tuple[Ints, Ints]:
-    joins = draws.uniform("household", number) < config.household_share * 0.66
+    # A person lives with someone if they joined the one before or the next joined them.
+    joins = draws.uniform("household", number) < 1 - np.sqrt(1 - config.household_share)
     joins[0] = False
     household = np.cumsum(~joins) - 1
     # A person who joins lives with the one before; runs longer than four are rare and real.
