@@ -15,6 +15,7 @@ from PIL import Image
 
 from training.rehearsal import AtelierConfig, RehearsalError, catalogue
 from training.rehearsal.drawing import looks, picture, write_catalogue, write_looks
+from training.rehearsal.drawing.__main__ import main
 from training.rehearsal.drawing.canvas import curve
 from training.rehearsal.drawing.fabric import PALETTE, PATTERNS
 from training.rehearsal.drawing.pictures import GROUND, cut_out
@@ -125,3 +126,13 @@ def test_a_curve_goes_through_its_points_and_keeps_corners() -> None:
         assert np.abs(path - point).sum(axis=1).min() < 1e-9
     assert path.min() > 9.99
     assert path.max() < 90.01
+
+
+def test_the_command_draws_a_folder_and_refuses_nonsense(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--products", "200", "--looks", "1", "--out", str(tmp_path)]) == 0
+    assert "200 drawn products" in capsys.readouterr().out
+    assert (tmp_path / "boxes.csv").exists()
+    assert main(["--products", "3", "--out", str(tmp_path)]) == 2
+    assert "products" in capsys.readouterr().err

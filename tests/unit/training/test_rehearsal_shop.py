@@ -231,7 +231,7 @@ def test_silent_moments_are_marked_unobservable(shop: Atelier) -> None:
     counts = collections.Counter(
         (row["kind"], row["observable"]) for row in shop.moments.select(["kind", "observable"]).to_pylist()
     )
-    for kind in ("out_of_stock", "error", "want_to_buy", "want_to_know"):
+    for kind in ("out_of_stock", "error", "want_to_buy", "want_to_know", "want_to_go", "want_to_do"):
         assert counts[kind, False] > 0
         assert counts[kind, True] > 0
     keys = [(row["event_id"], row["kind"]) for row in shop.moments.to_pylist()]
