@@ -16,6 +16,7 @@ ABOUT = {
     "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
+    "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
     "pipeline": "`make run` after installation, on 2 cores.",
 }
 
