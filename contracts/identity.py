@@ -83,8 +83,15 @@ class Tombstones:
         """Digest of an event's key, for events that name an erased person by no identifier of their own."""
         return self._digest("event", source, event_id)
 
+    def of_session(self, session_id: str) -> str:
+        """Digest of a visit that was one person's alone."""
+        return self._digest("session", session_id)
+
     def holds(self, identifiers: Iterable[tuple[str, str]], source: str, event_id: str) -> bool:
         """Whether an event belongs to somebody who was erased.
+
+        A device that changed hands does not cost its new owner anything: where an event names a strong
+        identifier, only strong ones decide.
 
         Args:
             identifiers: Its pairs of kind and value.
@@ -93,9 +100,33 @@ class Tombstones:
         """
         if not self.digests:
             return False
-        if any(self.of_identifier(kind, value) in self.digests for kind, value in identifiers):
+        pairs = tuple(identifiers)
+        strong = [pair for pair in pairs if pair[0] in STRONG_KINDS]
+        if any(self.of_identifier(kind, value) in self.digests for kind, value in strong or pairs):
             return True
         return self.of_event(source, event_id) in self.digests
+
+    def mentioned(self, raw: bytes) -> bool:
+        """Whether a refused event names somebody who was erased, as far as it can be read.
+
+        Args:
+            raw: What was refused; anything.
+        """
+        if not self.digests:
+            return False
+        try:
+            found = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if not isinstance(found, dict):
+            return False
+        listed = found.get("identifiers")
+        pairs = [
+            (str(entry.get("kind")), str(entry.get("value")))
+            for entry in (listed if isinstance(listed, list) else [])
+            if isinstance(entry, dict)
+        ]
+        return self.holds(pairs, str(found.get("source")), str(found.get("event_id")))
 
     def _digest(self, *parts: str) -> str:
         text = "\0".join(parts).encode()

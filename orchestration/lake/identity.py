@@ -141,7 +141,9 @@ def stitch_lake(lake: pathlib.Path, guards: Guards | None = None, memory_limit: 
     writing.replace_all(BOTS, lake, found.bots)
     commit = writing.replace_all(EVENT_PERSONS, lake, found.events())
     writing.replace_all(LINKS, lake, found.links)
-    states = dict(zip(*np.unique(found.links["state"].to_numpy(zero_copy_only=False), return_counts=True), strict=True))
+    states = dict(
+        zip(*np.unique(found.links["state"].to_numpy(zero_copy_only=False), return_counts=True), strict=True)
+    )
     return Profiled(
         persons=len(found.links["person_id"].unique().drop_null()),
         identifiers=found.links.num_rows,
@@ -161,7 +163,12 @@ def read_anchors(lake: pathlib.Path) -> pa.Table:
     path = ANCHORS.path(lake)
     if not DeltaTable.is_deltatable(str(path)):
         return ANCHORS.schema.empty_table()
-    return DeltaTable(str(path)).to_pyarrow_table().cast(ANCHORS.schema).sort_by([("seq", "ascending"), ("rank", "ascending")])
+    return (
+        DeltaTable(str(path))
+        .to_pyarrow_table()
+        .cast(ANCHORS.schema)
+        .sort_by([("seq", "ascending"), ("rank", "ascending")])
+    )
 
 
 def name_persons(nodes: Nodes, component: Ints, anchors: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -224,9 +231,16 @@ def name_persons(nodes: Nodes, component: Ints, anchors: pa.Table) -> tuple[pa.T
     fresh = pa.table(
         {name: [row[i] for row in rows] for i, name in enumerate(ANCHORS.schema.names)}, schema=ANCHORS.schema
     )
-    kept = pa.concat_tables([held, fresh]).sort_by([("seq", "ascending"), ("rank", "ascending")]).combine_chunks()
+    kept = (
+        pa.concat_tables([held, fresh])
+        .sort_by([("seq", "ascending"), ("rank", "ascending")])
+        .combine_chunks()
+    )
     persons = pa.table(
-        {"component": pa.array(list(person_at), pa.int64()), "person_id": pa.array(list(person_at.values()), pa.string())}
+        {
+            "component": pa.array(list(person_at), pa.int64()),
+            "person_id": pa.array(list(person_at.values()), pa.string()),
+        }
     )
     return persons, kept
 
@@ -272,7 +286,9 @@ def _implied(nodes: Nodes, graph: Graph, anchors: pa.Table) -> list[merges.Propo
             eldest = place
             continue
         proposals.append(
-            merges.Proposal(_name(nodes, eldest), _name(nodes, place), {"seen_together": _beside(nodes, graph, place)})
+            merges.Proposal(
+                _name(nodes, eldest), _name(nodes, place), {"seen_together": _beside(nodes, graph, place)}
+            )
         )
     return proposals
 
@@ -284,7 +300,9 @@ def _beside(nodes: Nodes, graph: Graph, place: int, most: int = 5) -> list[dict[
     for edge in mine.tolist():
         other = int(edges.right[edge] if edges.left[edge] == place else edges.left[edge])
         moment = dt.datetime.fromtimestamp(int(edges.at_us[edge]) / 1e6, dt.UTC)
-        found.append({"kind": str(nodes.kinds[other]), "value": str(nodes.values[other]), "at": moment.isoformat()})
+        found.append(
+            {"kind": str(nodes.kinds[other]), "value": str(nodes.values[other]), "at": moment.isoformat()}
+        )
     return found
 
 
@@ -294,7 +312,9 @@ def _name(nodes: Nodes, place: int) -> merges.Identifier:
 
 def _bots(con: duckdb.DuckDBPyConnection, nodes: Nodes) -> pa.Table:
     flags: NDArray[np.bool_] = nodes.bot
-    con.register("bot_flags", pa.table({"node": pa.array(np.arange(len(nodes))), "quarantined": pa.array(flags)}))
+    con.register(
+        "bot_flags", pa.table({"node": pa.array(np.arange(len(nodes))), "quarantined": pa.array(flags)})
+    )
     rows = con.sql(
         """select kind, value, nodes.n as events, nodes.burst as burst_events, max(peak) as peak_per_second,
             make_timestamptz(min(minute) * 60000000) as first_at,

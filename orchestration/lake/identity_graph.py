@@ -98,7 +98,9 @@ def connect_nodes(
         never: int64[R, 2], pairs of nodes that must stay apart.
     """
     usable = ~nodes.bot
-    pairs = con.sql("select bundle, node from members join bundles using (bundle) where clean > 0 order by bundle, node")
+    pairs = con.sql(
+        "select bundle, node from members join bundles using (bundle) where clean > 0 order by bundle, node"
+    )
     table = pairs.to_arrow_table()
     bundle, node = table["bundle"].to_numpy(), table["node"].to_numpy()
     seen = con.sql("select first_us from bundles order by bundle").to_arrow_table()["first_us"].to_numpy()
@@ -116,7 +118,9 @@ def connect_nodes(
     component = _components(len(nodes), edges.left, edges.right)
     component, refused = separate(component, edges, never)
     component = np.where(joining | _touched(len(nodes), claims), component, -1)
-    component, shared = _attach(bundle, node, component, nodes.strong & usable, np.zeros(len(nodes), np.bool_))
+    component, shared = _attach(
+        bundle, node, component, nodes.strong & usable, np.zeros(len(nodes), np.bool_)
+    )
     component, shared = _attach(bundle, node, component, usable & ~nodes.strong & (component < 0), shared)
     component, shared = _attach_by_session(con, nodes, component, shared, usable)
     component = _attach_floating(bundle, node, component, shared, usable & ~nodes.strong, guards)
@@ -239,7 +243,11 @@ def _attach(
 
 
 def _attach_by_session(
-    con: duckdb.DuckDBPyConnection, nodes: Nodes, component: Ints, shared: NDArray[np.bool_], usable: NDArray[np.bool_]
+    con: duckdb.DuckDBPyConnection,
+    nodes: Nodes,
+    component: Ints,
+    shared: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """Devices that never appear beside a login, but in one session with it."""
     loose = usable & ~nodes.strong & (component < 0) & ~shared
@@ -266,7 +274,12 @@ def _attach_by_session(
 
 
 def _attach_floating(
-    bundle: Ints, node: Ints, component: Ints, shared: NDArray[np.bool_], weak: NDArray[np.bool_], guards: Guards
+    bundle: Ints,
+    node: Ints,
+    component: Ints,
+    shared: NDArray[np.bool_],
+    weak: NDArray[np.bool_],
+    guards: Guards,
 ) -> Ints:
     """Join devices and cookies that know no login; a group that touches one person follows that person."""
     keep = weak[node] & ~shared[node]
@@ -281,7 +294,9 @@ def _attach_floating(
     found, _ = _only(group[pairs[outer, 0]], component[pairs[outer, 1]], len(component))
     member = floating & weak & ~shared
     out = component.copy()
-    out[member] = np.where(found[group[member]] >= 0, found[group[member]], 2 * len(component) + group[member])
+    out[member] = np.where(
+        found[group[member]] >= 0, found[group[member]], 2 * len(component) + group[member]
+    )
     return out
 
 

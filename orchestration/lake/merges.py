@@ -186,7 +186,9 @@ def undo(
     entries = read_ledger(lake)
     found = next((entry for entry in entries if entry.entry_id == entry_id), None)
     if found is None or found.op == "undo":
-        raise MergeError(f"merge is '{entry_id}'; expected the entry_id of a merge or never-rule in the ledger")
+        raise MergeError(
+            f"merge is '{entry_id}'; expected the entry_id of a merge or never-rule in the ledger"
+        )
     if any(entry.op == "undo" and entry.target == entry_id for entry in entries):
         raise MergeError(f"'{entry_id}' was taken back before; expected an entry that still counts")
     row = ("undo", None, None, found.reason, {"note": note}, None, author, entry_id)
@@ -228,7 +230,9 @@ def _append(
     table = pa.Table.from_pylist(records, schema=LEDGER.schema)
     commit = writing.append_once(LEDGER, lake, table, "ledger", records[-1]["seq"])
     if not commit.applied:
-        raise MergeError("somebody else wrote to the ledger at the same moment; expected to be alone, try again")
+        raise MergeError(
+            "somebody else wrote to the ledger at the same moment; expected to be alone, try again"
+        )
     return [_entry(row) for row in table.to_pylist()]
 
 
