@@ -10,7 +10,7 @@ Belongs here: bundles and components -> persons of events. Does not belong here:
 
 Temporary tables, in the connection that is passed in:
     bundle_person: bundle, component, how (``strong`` or ``device``)
-    rescued: source, event_id, component, how (``session`` or ``near``)
+    rescued: source, event_id, component, how (``session``, ``device`` or ``near``)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def assign(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph, guards: G
         graph: Their components.
         guards: Limits.
     """
-    _place_bundles(con, nodes, graph)
+    _place_bundles(con, nodes, graph, guards)
     con.execute(
         """create or replace temp table open_events as
         select source, event_id, session_id, bundle, epoch_us(occurred_at) as at_us
@@ -54,13 +54,28 @@ def assign(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph, guards: G
             group by session_id having min(component) = max(component))
         select source, event_id, component, 'session' as how from open_events join sessions using (session_id)"""
     )
+    _linger(con, guards)
     _nearest(con, guards)
 
 
-def _place_bundles(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph) -> None:
+def _linger(con: duckdb.DuckDBPyConnection, guards: Guards) -> None:
+    """Anonymous events of devices that seldom name somebody: up to a while after the last login."""
+    con.execute(
+        f"""insert into rescued
+        select source, event_id, min(component), 'device' from open_events
+        join members using (bundle) join placed using (node)
+        where component >= 0 and seldom
+            and at_us <= named_us + {int(guards.linger.total_seconds() * 1e6)}
+            and (source, event_id) not in (select (source, event_id) from rescued)
+        group by source, event_id having min(component) = max(component)"""
+    )
+
+
+def _place_bundles(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph, guards: Guards) -> None:
     rank = np.full(len(nodes), len(STRONG_KINDS), np.int64)
     for place, kind in enumerate(STRONG_KINDS):
         rank[nodes.kinds == kind] = place
+    seldom = (nodes.named_visits > 0) & (nodes.named_visits < guards.seldom_share * nodes.visits)
     con.register(
         "placed_arrow",
         pa.table(
@@ -70,7 +85,9 @@ def _place_bundles(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph) -
                 "rank": pa.array(rank),
                 "bot": pa.array(nodes.bot),
                 "shared": pa.array(graph.shared & (rank == len(STRONG_KINDS))),
-                "logins": pa.array(graph.logins),
+                "seldom": pa.array(seldom),
+                "named_us": pa.array(nodes.named_us),
+                "public": pa.array(nodes.placed | (graph.logins > guards.public_logins)),
             }
         ),
     )
@@ -83,14 +100,15 @@ def _place_bundles(con: duckdb.DuckDBPyConnection, nodes: Nodes, graph: Graph) -
     con.execute(
         f"""create or replace temp table bundle_person as
         with known as (
-            select bundle, component, rank from members join placed using (node)
+            select bundle, component, rank, seldom from members join placed using (node)
             semi join (select bundle from bundle_state where not quarantined) using (bundle)
             where component >= 0),
         strongest as (select bundle, min(rank) as rank from known group by bundle)
         select bundle, min(component) as component,
             case when rank < {len(STRONG_KINDS)} then 'strong' else 'device' end as how
         from known join strongest using (bundle, rank) group by bundle, rank
-        having min(component) = max(component)"""
+        having min(component) = max(component)
+            and (rank < {len(STRONG_KINDS)} or not bool_or(seldom))"""
     )
 
 
@@ -99,9 +117,9 @@ def _nearest(con: duckdb.DuckDBPyConnection, guards: Guards) -> None:
     near = int(guards.near.total_seconds() * 1e6)
     between = int(guards.between.total_seconds() * 1e6)
     con.execute(
-        f"""create or replace temp table shared_members as
+        """create or replace temp table shared_members as
         select bundle, node from members join placed using (node)
-        where shared and logins <= {guards.public_logins}"""
+        where shared and not public"""
     )
     con.execute(
         """create or replace temp table active as

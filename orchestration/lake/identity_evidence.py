@@ -38,6 +38,8 @@ class Guards:
         logins: How many logins an identifier of a kind may join before it counts as shared. A second account
             under one e-mail address is common; a card or a landline with two accounts is a household's.
         public_logins: A device with more logins is public (a kiosk): only a login in the same session counts.
+        seldom_share: A device whose visits name somebody in a smaller share is likely used by others too.
+        linger: On such a device an anonymous event this long after its last login is nobody's.
         neighbours: A device or cookie without login that was seen with more others is not joined to them.
         near: A shared device's anonymous event belongs to the login active at most this long before or after.
         between: It also belongs to a login that came both before and after it within this time.
@@ -50,9 +52,11 @@ class Guards:
         default_factory=lambda: {"email_sha256": 3, "phone_sha256": 1, "loyalty_card": 1}
     )
     public_logins: int = 8
+    seldom_share: float = 0.35
     neighbours: int = 50
     near: dt.timedelta = dt.timedelta(minutes=30)
     between: dt.timedelta = dt.timedelta(days=3)
+    linger: dt.timedelta = dt.timedelta(days=2)
     burst_second: int = 40
     burst_minute: int = 300
     bot_share: float = 0.5
@@ -61,6 +65,8 @@ class Guards:
         for name in ("public_logins", "neighbours", "burst_second", "burst_minute"):
             if getattr(self, name) < 1:
                 raise ValueError(f"guard '{name}' is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.seldom_share <= 1:
+            raise ValueError(f"guard 'seldom_share' is {self.seldom_share}; expected 0 to 1")
         if not 0 < self.bot_share <= 1:
             raise ValueError(f"guard 'bot_share' is {self.bot_share}; expected above 0 and at most 1")
 
@@ -75,6 +81,10 @@ class Nodes:
         events: int64[N], events that name it.
         first_us: int64[N], its first event outside bursts (its first event where all are inside).
         bot: bool[N], quarantined as a whole.
+        placed: bool[N], stands in a shop: most of its events are from a touchpoint ``kiosk:<id>`` or ``store:<id>``.
+        visits: int64[N], distinct sessions that name it (weak kinds only, else 0).
+        named_visits: int64[N], those among them that name a strong identifier too.
+        named_us: int64[N], latest event that names a strong identifier too, 0 for none.
     """
 
     kinds: NDArray[np.str_]
@@ -82,6 +92,10 @@ class Nodes:
     events: NDArray[np.int64]
     first_us: NDArray[np.int64]
     bot: NDArray[np.bool_]
+    placed: NDArray[np.bool_]
+    visits: NDArray[np.int64]
+    named_visits: NDArray[np.int64]
+    named_us: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -135,7 +149,12 @@ def gather(con: duckdb.DuckDBPyConnection, guards: Guards) -> Nodes:
     )
     con.execute("drop table spelled")
     _find_bursts(con, guards)
-    rows = con.sql("select kind, value, n, first_us, burst from nodes order by node").to_arrow_table()
+    _count_visits(con)
+    rows = con.sql(
+        """select kind, value, n, first_us, burst, coalesce(in_shop, 0) * 2 > n as placed,
+            coalesce(visits, 0) as visits, coalesce(named, 0) as named, coalesce(named_us, 0) as named_us
+        from nodes left join node_visits using (node) order by node"""
+    ).to_arrow_table()
     events = rows["n"].to_numpy()
     return Nodes(
         kinds=np.array(rows["kind"].to_pylist(), dtype=np.str_),
@@ -143,6 +162,29 @@ def gather(con: duckdb.DuckDBPyConnection, guards: Guards) -> Nodes:
         events=events,
         first_us=rows["first_us"].to_numpy(),
         bot=rows["burst"].to_numpy() >= np.maximum(1, np.ceil(guards.bot_share * events)),
+        placed=rows["placed"].to_numpy(zero_copy_only=False),
+        visits=rows["visits"].to_numpy(),
+        named_visits=rows["named"].to_numpy(),
+        named_us=rows["named_us"].to_numpy(),
+    )
+
+
+def _count_visits(con: duckdb.DuckDBPyConnection) -> None:
+    strong = ", ".join(map(literal, STRONG_KINDS))
+    con.execute(
+        f"""create or replace temp table node_visits as
+        with strength as (
+            select bundle, bool_or(kind in ({strong})) as named, bool_or(kind not in ({strong})) as weak
+            from members join nodes using (node) group by bundle),
+        visits as (
+            select session_id, bundle, named, max(epoch_us(occurred_at)) as last_us, count(*) filter (where
+                starts_with(touchpoint, 'kiosk:') or starts_with(touchpoint, 'store:')) as in_shop
+            from events join bundles using (identifiers) join strength using (bundle) where weak group by all)
+        select node, sum(in_shop)::bigint as in_shop, count(distinct session_id) as visits,
+            count(distinct session_id) filter (where named) as named,
+            max(last_us) filter (where named) as named_us
+        from visits join members using (bundle) join nodes using (node) where kind not in ({strong})
+        group by node"""
     )
 
 

@@ -118,10 +118,9 @@ def connect_nodes(
     component = _components(len(nodes), edges.left, edges.right)
     component, refused = separate(component, edges, never)
     component = np.where(joining | _touched(len(nodes), claims), component, -1)
-    component, shared = _attach(
-        bundle, node, component, nodes.strong & usable, np.zeros(len(nodes), np.bool_)
-    )
-    component, shared = _attach(bundle, node, component, usable & ~nodes.strong & (component < 0), shared)
+    shared = nodes.placed & ~nodes.strong & (component < 0)
+    component, shared = _attach(bundle, node, component, nodes.strong & usable, shared)
+    component, shared = _attach(bundle, node, component, usable & ~nodes.strong & ~shared, shared)
     component, shared = _attach_by_session(con, nodes, component, shared, usable)
     component = _attach_floating(bundle, node, component, shared, usable & ~nodes.strong, guards)
     alone = (component < 0) & usable & ~shared

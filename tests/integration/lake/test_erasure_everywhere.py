@@ -32,6 +32,7 @@ from serving.decision_log import DecisionLog
 from serving.inbox.intake import check_events
 from serving.inbox.reader import last_offset, read_after
 from serving.inbox.writer import Inbox
+from serving.profiles.history import to_microseconds
 from serving.profiles.snapshot import current_name, read_snapshot
 
 FIRST = dt.date(2025, 3, 1)
@@ -118,8 +119,9 @@ def live_event(number: int, **names: str) -> dict[str, Any]:
 def post(settings: Settings, *events: dict[str, Any]) -> Any:
     inbox = Inbox(settings.inbox)
     parts = [json.dumps(event, ensure_ascii=False).encode() for event in events]
-    good, refused = check_events(parts, NOON + dt.timedelta(days=10))
-    receipt = inbox.submit(1, good, refused).result(timeout=20)
+    received = NOON + dt.timedelta(days=10)
+    good, refused = check_events(parts, received)
+    receipt = inbox.submit(to_microseconds(received), good, refused).result(timeout=20)
     inbox.close()
     return receipt
 
