@@ -13,13 +13,25 @@ import numpy as np
 from training.rehearsal.config import CONTACT_CHANNELS, AtelierConfig
 from training.rehearsal.draws import Draws, Floats, Ints
 from training.rehearsal.log import (
-    ACT, CARD, CH, CUSTOMER, DEVICE, EMAIL, EMAIL_TWO, LATE, MOMENT, PHONE, REASON, STORE, TP,
+    ACT,
+    CARD,
+    CH,
+    CUSTOMER,
+    DEVICE,
+    EMAIL,
+    EMAIL_TWO,
+    LATE,
+    MOMENT,
+    PHONE,
+    REASON,
+    STORE,
+    TP,
 )  # fmt: skip
 from training.rehearsal.people import FRIENDS, Flags
 from training.rehearsal.state import device
 
 if TYPE_CHECKING:
-    from training.rehearsal.digital import Sessions
+    from training.rehearsal.sessions import Sessions
     from training.rehearsal.world import World
 
 DAY = 86_400_000_000
@@ -120,8 +132,8 @@ def _parcels(world: World, draws: Draws, day: int, midnight: int, due: Rows) -> 
     )  # fmt: skip
     world.hide(due["session"][silent], MOMENT["delay"])
     np.add.at(world.state.mood, who, np.where(late > 0, -0.35 - 0.03 * late, 0.05))
-    _plan_support(world, draws, day, who[late > 0], 0.3)
-    pleased = np.flatnonzero((late == 0) & (draws.uniform("pleased", key) < 0.06))
+    _plan_support(world, draws, day, who[late > 0], 0.4)
+    pleased = np.flatnonzero((late == 0) & (draws.uniform("pleased", key) < 0.25))
     _tell_friends(world, draws, midnight, who[pleased], key[pleased])
     writes = np.flatnonzero(draws.uniform("writes", key) < 0.05)
     known = world.state.account[who[writes]]
@@ -181,7 +193,7 @@ def _support(world: World, draws: Draws, day: int, midnight: int) -> None:
     state, people = world.state, world.people
     number = np.arange(len(people))
     cross = state.active & (
-        draws.uniform("cross", number) < 0.004 * people.complains * np.clip(-state.mood, 0, 1.5)
+        draws.uniform("cross", number) < people.complains * (0.0006 + 0.01 * np.clip(-state.mood, 0, 1.5))
     )
     who = np.flatnonzero((state.support_plan == day) | cross)
     if not len(who):

@@ -10,6 +10,7 @@ import numpy as np
 
 from training.rehearsal import visits
 from training.rehearsal.aftermath import HOUR
+from training.rehearsal.catalogue import TYPES
 from training.rehearsal.config import CONTACT_CHANNELS
 from training.rehearsal.draws import Draws, Floats, Ints
 from training.rehearsal.log import ACT, CAMPAIGN, CH, CUSTOMER, DEVICE, EMAIL, PHONE, TP
@@ -19,6 +20,9 @@ from training.rehearsal.world import World
 
 RHYTHM = {"email": (7, 2), "push": (10, 4), "sms": (21, 9), "direct_mail": (28, 6)}
 """Own channels: a campaign every so many days, from that day on."""
+
+COUPON_DAYS = {"email": 6, "direct_mail": 21}
+"""Campaigns that bring a coupon for one product type, and how long it is good for."""
 
 EFFECT_DAYS = 7
 DECAY = 0.72
@@ -79,10 +83,22 @@ def _campaign(world: World, draws: Draws, day: int, midnight: int, channel: str)
         effect += (1 - share) * effect_on_visit(world, who, day, index, _UNREAD)
     sent = midnight + (6 * HOUR + 2 * HOUR * draws.uniform(f"sent {channel}", who)).astype(np.int64)
     campaign = len(world.campaigns)
+    theme = int(draws.below(f"theme {channel}", [day], len(TYPES))[0])
     world.campaigns.append(
-        {"channel": channel, "day": day, "person": who, "treated": treated, "sent": sent, "effect": effect}
+        {
+            "channel": channel,
+            "day": day,
+            "person": who,
+            "treated": treated,
+            "sent": sent,
+            "effect": effect,
+            "theme": theme,
+        }
     )
     got = who[treated]
+    if channel in COUPON_DAYS:
+        state.coupon[got], state.coupon_until[got] = campaign, day + COUPON_DAYS[channel]
+        state.coupon_kind[got] = theme
     state.boost[got, index] += np.where(opens[treated], 1.0, _UNREAD) * people.lift[got, index]
     _write(world, draws, channel, campaign, got, sent[treated], opens[treated])
 

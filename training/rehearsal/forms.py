@@ -17,7 +17,12 @@ from training.rehearsal.people import People
 
 FIELDS = ("given_name", "family_name", "street", "postcode", "city", "birth_year")
 
-_GIVEN = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_GIVEN = _words(
     "Alexander Katharina Elizabeth Margaret Robert William Christina Thomas Michael Susanna Daniel Johanna "
     "Charlotte Benjamin Josephine Frederick Caroline Samuel Victoria Nicholas Theodore Rebecca Matthew "
     "Eleanor Gabriel Isabella Anthony Natalia Sebastian Amelia Jonathan Beatrice Leonard Philippa Edward "
@@ -25,7 +30,7 @@ _GIVEN = (
     "Quentin Ruth Simon Teresa Ulrich Vera Walter Yvonne Zoe Adrian Bianca Conrad Diana Emil Flora Gustav "
     "Helena Ivan Judith Karl Laura Marcus Nadia Otto Pia Raphael Sophia Tobias Ursula Viktor Wanda Xavier "
     "Agnes Boris Celine Dominik Esther Fabian Greta Henrik Irene Jasper Kim Lena Moritz Noemi"
-).split()
+)
 _SHORT = {
     "Alexander": "Alex", "Katharina": "Kathi", "Elizabeth": "Liz", "Margaret": "Maggie", "Robert": "Bob",
     "William": "Bill", "Christina": "Tina", "Thomas": "Tom", "Michael": "Mike", "Daniel": "Dan",
@@ -33,15 +38,17 @@ _SHORT = {
     "Samuel": "Sam", "Victoria": "Vicky", "Nicholas": "Nick", "Theodore": "Theo", "Rebecca": "Becky",
     "Matthew": "Matt", "Isabella": "Bella", "Anthony": "Tony", "Sebastian": "Basti", "Jonathan": "Jon",
 }  # fmt: skip
-_FIRST = (
+_FIRST = _words(
     "Ash Birk Carl Dorn Eich Falk Grün Hart Iser Jung Kirch Lind Mar Nord Oster Pfeil Quell Rosen Stein Tann "
     "Ulm Vogel Wald Zeller Berg Bach Feld Holz Kern Lang Mühl Neu Ober Reich Sand Schön Thal Weiss Wolf Winter"
-).split()
-_LAST = "mann berg bach er feld hardt hauer hoff inger land meier müller nau rath stein thal wald weg ler ner".split()
-_STREETS = (
+)
+_LAST = _words(
+    "mann berg bach er feld hardt hauer hoff inger land meier müller nau rath stein thal wald weg ler ner"
+)
+_STREETS = _words(
     "Mill Church Station High Garden School Bridge Castle Market Forest Meadow Orchard River Spring Park "
     "Harbour Chapel Abbey Linden Chestnut Rose Tulip Violet Willow Cedar Maple Elm Birch Poplar Hazel"
-).split()
+)
 _WAYS = ("Street", "Road", "Lane", "Avenue", "Way")
 _CITIES = (
     "Ostheim",

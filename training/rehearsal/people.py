@@ -112,7 +112,7 @@ def build(config: AtelierConfig) -> People:
     age = 16 + draws.below("age", number, 60)
     young = (46 - age) / 30
     level = 0.25 * draws.normal("price level", number)
-    base = np.array([0.5, 0.3, 0.22, 0.05])
+    base = np.array([0.5, 0.42, 0.24, 0.04])
     inclination = base * np.exp(0.8 * draws.normal("channel", number[:, None] * 4 + np.arange(4)))
     inclination[:, 1] *= np.exp(0.5 * young)
     inclination[:, 2] *= np.exp(-0.4 * young)
@@ -126,7 +126,7 @@ def build(config: AtelierConfig) -> People:
     joined[draws.uniform("new", number) < 0.7] = 0
     return People(
         household=household, size_of_household=members, joined=joined,
-        rate=0.028 * np.exp(0.95 * draws.normal("rate", number)),
+        rate=0.042 * np.exp(0.95 * draws.normal("rate", number)),
         age=age, price_level=level, thrift=np.exp(0.4 * draws.normal("thrift", number)),
         archetype=draws.below("archetype", number[:, None] * 2 + np.arange(2), ARCHETYPES),
         mixture=0.6 + 0.35 * draws.uniform("mixture", number),

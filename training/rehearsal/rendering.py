@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +17,10 @@ from contracts.events import ACTIONS, CHANNELS
 from training.rehearsal import forms, log
 from training.rehearsal.catalogue import ADJECTIVES, SIZES, TYPES, UNSOLD, size_systems
 from training.rehearsal.config import AtelierConfig
-from training.rehearsal.digital import GUIDE
 from training.rehearsal.draws import Draws, Ints, mix
 from training.rehearsal.forms import Identities
 from training.rehearsal.log import Chunk
+from training.rehearsal.sessions import GUIDE
 from training.rehearsal.world import World
 
 SOURCE = "atelier"
@@ -209,8 +208,13 @@ def _details(world: World, identities: Identities, events: Chunk) -> pa.Array:
     start = midnight(world.config)
     put(log.LATE, every, lambda row: _delivery(
         start, int(a[row]), int(b[row]), int(events["true_time"][row]), int(events["session"][row])))  # fmt: skip
-    put(log.FORM, every, lambda row: json.dumps(
-        {"form": forms.fill_in(identities, int(person[row]), int(a[row]), int(b[row]), world.config)}, ensure_ascii=False))  # fmt: skip
+
+    def form(row: int) -> str:
+        filled = forms.fill_in(identities, int(person[row]), int(a[row]), int(b[row]), world.config)
+        return json.dumps({"form": filled}, ensure_ascii=False)
+
+    put(log.FORM, every, form)
+    put(log.OFFER, a, lambda number: f'{{"offer_id":"o-{number}","campaign":"k-{number}"}}')
     return pa.array(texts).take(pa.array(codes))
 
 

@@ -15,6 +15,7 @@ from training.rehearsal import (
     forms,
     identity,
     moments,
+    opening,
     rendering,
     state,
     truth,
@@ -67,8 +68,10 @@ def simulate(config: AtelierConfig) -> Atelier:
         Events in the order of ``occurred_at`` and all truth tables.
     """
     now = world.create(config)
+    opening.import_customers(now)
     for day in range(config.days):
         _live(now, day)
+    opening.send_crawlers(now)
     events = rendering.skew(config, now.log.read())
     names = forms.identities(config, now.people)
     table = rendering.events_table(now, names, events)
@@ -89,7 +92,7 @@ def simulate(config: AtelierConfig) -> Atelier:
         campaigns=truth.campaigns(now),
         assignments=truth.assignments(now, names),
         purchase_causes=truth.purchase_causes(events),
-        effects=truth.effects(events),
+        effects=truth.effects(now, events),
         friends=truth.friends(now),
         shared_devices=identity.shared_devices(now, events),
         outages=truth.outages(now),

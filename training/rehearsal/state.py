@@ -48,6 +48,9 @@ class State:
         store_plan: Day on which a store visit is planned, -1 for none.
         support_plan: Day on which support will be contacted, -1 for none; ``grief`` whether to complain.
         told: Day of the last word of mouth received, -99 for none.
+        opted: bool[N, contact channels], as `People.opted` until someone unsubscribes.
+        coupon: Campaign of the newest coupon, -1 for none; good up to ``coupon_until`` (a day) for products
+            of type ``coupon_kind``.
     """
 
     mood: Floats
@@ -70,23 +73,28 @@ class State:
     grief: Flags
     told: Ints
     opted: Flags
+    coupon: Ints
+    coupon_until: Ints
+    coupon_kind: Ints
 
 
 def begin(people: People, draws: Draws) -> State:
     """The state before the first day; most accounts and cards exist already."""
     total = len(people)
     number = np.arange(total)
+    has_account = people.account & (people.joined == 0) & (draws.uniform("has account", number) < 0.8)
     return State(
         mood=np.zeros(total), active=np.zeros(total, bool), churned=np.full(total, -1),
         need=np.full(total, -1), wanted=np.full(total, -1), since=np.full(total, -1),
         boost=np.zeros((total, len(CONTACT_CHANNELS))), seen=np.full((total, MEMORY), -1),
         seen_price=np.zeros((total, MEMORY)), cookie=np.zeros((total, 2), np.int64),
-        logged=(draws.uniform("known", number[:, None] * 2 + np.arange(2)) < 0.5) & people.account[:, None],
+        logged=(draws.uniform("known", number[:, None] * 2 + np.arange(2)) < 0.5) & has_account[:, None],
         household_cookie=np.zeros(people.household.max() + 1, np.int64),
-        account=people.account & (draws.uniform("has account", number) < 0.8),
-        card=people.card & (draws.uniform("has card", number) < 0.85),
+        account=has_account,
+        card=people.card & (people.joined == 0) & (draws.uniform("has card", number) < 0.85),
         budget=people.budget.copy(), store_plan=np.full(total, -1), support_plan=np.full(total, -1),
-        grief=np.zeros(total, bool), told=np.full(total, -99), opted=people.opted.copy(),
+        grief=np.zeros(total, bool), told=np.full(total, -99), opted=people.opted.copy(), coupon=np.full(total, -1),
+        coupon_until=np.full(total, -1), coupon_kind=np.full(total, -1),
     )  # fmt: skip
 
 

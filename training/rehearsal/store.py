@@ -6,16 +6,38 @@ who goes (`visits.py`).
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
+
 import numpy as np
 
+from contracts.features import week_of
 from training.rehearsal.catalogue import TYPES
-from training.rehearsal.draws import Draws
+from training.rehearsal.config import AtelierConfig
+from training.rehearsal.draws import Draws, Ints
 from training.rehearsal.log import (
-    ACT, CARD, CH, CUSTOMER, DEVICE, EMAIL, FORM, KIOSK, MOMENT, QUERY_FORWARD, RESULTS, SIZE, STORE, Draft,
+    ACT,
+    CARD,
+    CH,
+    CUSTOMER,
+    DEVICE,
+    EMAIL,
+    FORM,
+    KIOSK,
+    MOMENT,
+    OFFER,
+    QUERY_FORWARD,
+    RESULTS,
+    SIZE,
+    STORE,
+    Draft,
 )  # fmt: skip
+from training.rehearsal.sessions import Sessions
 from training.rehearsal.state import BUY, KIOSK_DEVICE, device, settle
-from training.rehearsal.digital import Sessions
 from training.rehearsal.world import World
+
+DISPLAYED = 40
+"""Products that each store displays in a week."""
 
 _BUYS = np.array([0.28, 0.3, 0.2, 0.62])
 
@@ -48,15 +70,17 @@ def play(world: World, s: Sessions, draws: Draws, day: int) -> None:
     who = s.person[at]
     kind = np.where((rank == 0) | (draws.uniform("same", key) < 0.3), s.wanted[at], -1)
     product = world.choose(draws, key, who, kind)
+    shown = displays(world.config, day)[store[at], draws.below("shown", key, DISPLAYED)]
+    product = np.where((rank > 0) & (draws.uniform("noticed", key) < 0.15), shown, product)
     size = world.size_of(who, product)
     gone = shop.stock[product, size] <= 0
     asks = gone & (draws.uniform("asks", key) < 1 - 2 * world.config.silent_share)
     has_card = state.card[s.person] & (draws.uniform("shows card", s.key) < 0.88)
     joins = ~state.card[s.person] & people.card[s.person] & (draws.uniform("joins", s.key) < 0.3)
     joins &= np.bincount(at, ~gone, len(s.person)) > 0
-    carded = np.where(has_card | joins, CARD, 0)
+    carded = np.where(has_card | joins, CARD, 0) | np.where(seen, CUSTOMER, 0)
     rows = np.flatnonzero(joins)
-    draft.add(rows, 900, action=ACT["subscribe"], ids=EMAIL, detail=FORM, a=s.key[rows], b=day)
+    draft.add(rows, 900, action=ACT["subscribe"], ids=CARD | EMAIL, detail=FORM, a=s.key[rows], b=day)
     state.card[s.person[joins]] = True
     draft.add(
         at[asks], 500 + rank[asks], 3.0, action=ACT["stockout"], product=product[asks],
@@ -68,12 +92,17 @@ def play(world: World, s: Sessions, draws: Draws, day: int) -> None:
     row = at[lines]
     begins = np.concatenate([[True], row[1:] != row[:-1]]) if len(row) else np.empty(0, bool)
     price = shop.price[product[lines]]
+    redeems = world.redeems(draws, s.key[row], who[lines], product[lines])
+    price = np.where(redeems, np.round(0.9 * price, 2), price)
+    used = np.unique(row[redeems])
+    draft.add(used, 950, action=ACT["redeem"], detail=OFFER, a=state.coupon[s.person[used]], ids=carded[used])
     draft.add(
         row, 1000 + rank[lines], np.where(begins, 12.0, 0.0), action=ACT["purchase"], product=product[lines],
         price=price, quantity=1, discount=np.maximum(shop.base_price[product[lines]] - price, 0),
         cause=s.cause[row], ids=carded[row], detail=SIZE, a=size[lines],
     )  # fmt: skip
     world.sell(who[lines], product[lines], np.ones(len(lines), np.int64), price)
+    state.coupon_until[s.person[used]] = -1
     bought = np.bincount(row, minlength=len(s.person)) > 0
     state.mood[s.person[bought]] += 0.1
     world.hide(s.number[(s.need == BUY) & ~bought], MOMENT["want_to_buy"])
@@ -83,7 +112,16 @@ def play(world: World, s: Sessions, draws: Draws, day: int) -> None:
     state.store_plan[s.person] = np.where(bought, -1, state.store_plan[s.person])
 
 
-def _kiosk(world: World, draft: Draft, s: Sessions, draws: Draws, store: np.ndarray) -> None:
+@functools.lru_cache(4)
+def displays(config: AtelierConfig, day: int) -> Ints:
+    """int64[stores, DISPLAYED], products that stand out in each store in the week of a day."""
+    start = (config.first_day - dt.date(1970, 1, 1)).days
+    week = int(week_of(start + day + 0.5))
+    keys = (week * config.stores + np.arange(config.stores)[:, None]) * DISPLAYED + np.arange(DISPLAYED)
+    return Draws(config.seed, -8).below("display", keys, config.products)
+
+
+def _kiosk(world: World, draft: Draft, s: Sessions, draws: Draws, store: Ints) -> None:
     at = np.flatnonzero(draws.uniform("kiosk", s.key) < world.config.kiosk_share)
     key = s.key[at]
     who = s.person[at]

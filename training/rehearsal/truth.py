@@ -18,12 +18,12 @@ from training.rehearsal.config import CONTACT_CHANNELS
 from training.rehearsal.draws import Ints
 from training.rehearsal.forms import Identities
 from training.rehearsal.log import ACT, Chunk
+from training.rehearsal.sessions import PLACES
 from training.rehearsal.state import NEEDS
 from training.rehearsal.world import World
 
 assert set(NEEDS) <= set(MOMENTS)
 
-_CHANNELS = ("web", "app", "store", "marketplace")
 _AGES = ((25, "16-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"), (200, "65+"))
 
 
@@ -109,7 +109,7 @@ def needs(world: World) -> pa.Table:
             "session_id": rendering.session_ids(parts["session"]),
             "person_id": rendering.person_ids(parts["person"]),
             "started_at": pa.array(parts["started"]).cast(rendering.TIMESTAMP),
-            "channel": pa.array(_CHANNELS).take(pa.array(parts["channel"])),
+            "channel": pa.array(PLACES).take(pa.array(parts["channel"])),
             "need": pa.array(NEEDS).take(pa.array(parts["need"])),
             "product_type": pa.array(TYPES).take(pa.array(parts["wanted"])),
             "open_since": pa.array(first + since * rendering.DAY, mask=since < 0).cast(rendering.TIMESTAMP),
@@ -148,6 +148,7 @@ def campaigns(world: World) -> pa.Table:
             "campaign_id": pa.array([f"k-{number}" for number in range(len(rows))], pa.string()),
             "channel": pa.array([row["channel"] for row in rows], pa.string()),
             "starts_on": pa.array([first + dt.timedelta(days=row["day"]) for row in rows], pa.date32()),
+            "product_type": pa.array([TYPES[row["theme"]] for row in rows], pa.string()),
             "audience": pa.array([len(row["person"]) for row in rows], pa.int64()),
             "treated": pa.array([int(row["treated"].sum()) for row in rows], pa.int64()),
         }
@@ -198,8 +199,9 @@ def purchase_causes(events: Chunk) -> pa.Table:
     )
 
 
-def effects(events: Chunk) -> pa.Table:
-    """The truth table ``effects``: lines and revenue with and without each channel's contacts."""
+def effects(world: World, events: Chunk) -> pa.Table:
+    """The truth table ``effects``: sessions, lines and revenue with and without each channel's contacts."""
+    visits = np.concatenate([part["cause"] for part in world.needs])
     cause = _purchases(events, events["cause"].astype(np.int64))
     bought = events["action"] == ACT["purchase"]
     revenue = np.where(bought, np.nan_to_num(events["price"] * events["quantity"]), 0.0)
@@ -208,6 +210,10 @@ def effects(events: Chunk) -> pa.Table:
     return pa.table(
         {
             "channel": pa.array(CONTACT_CHANNELS),
+            "sessions": pa.array([len(visits)] * len(lost)),
+            "sessions_without": pa.array(
+                [len(visits) - int(((visits >> index) & 1).sum()) for index in range(len(lost))]
+            ),
             "purchases": pa.array([total] * len(lost)),
             "purchases_without": pa.array([total - int(mask.sum()) for mask in lost]),
             "revenue": pa.array([money] * len(lost)),

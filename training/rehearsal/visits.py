@@ -11,9 +11,9 @@ import numpy as np
 from training.rehearsal import digital, store
 from training.rehearsal.aftermath import HOUR
 from training.rehearsal.config import CONTACT_CHANNELS
-from training.rehearsal.digital import APP_CHANNEL, MARKETPLACE, STORE_CHANNEL, WEB, Sessions
 from training.rehearsal.draws import Draws, Floats, Ints
 from training.rehearsal.people import Flags
+from training.rehearsal.sessions import APP, MARKETPLACE, STORE, WEB, Sessions
 from training.rehearsal.state import BUY, DO, GO, KNOW
 from training.rehearsal.world import World
 
@@ -56,7 +56,7 @@ def play(world: World, draws: Draws, day: int, midnight: int) -> None:
         cause = _causes(rate[who], boost[who], luck[who], planned[who])
         start = midnight + ((begin + hours * draws.uniform("hour", key[who])) * HOUR).astype(np.int64)
         sessions = _sessions(world, draws, day, part, who, key[who], start, cause, planned[who])
-        online = sessions.channel != STORE_CHANNEL
+        online = sessions.channel != STORE
         digital.play(world, sessions.take(online), draws, day)
         store.play(world, sessions.take(~online), draws, day)
 
@@ -93,12 +93,14 @@ def _sessions(
     style = people.archetype[who, 0]
     casual = draws.choice("casual", key, world.style.types[style])
     wanted = np.where(idle, casual, np.maximum(state.wanted[who], 0))
+    lured = idle & (state.coupon_until[who] >= day) & (draws.uniform("lured", key) < 0.35)
+    wanted = np.where(lured, state.coupon_kind[who], wanted)
     weight = people.channel[who].copy()
-    weight[:, STORE_CHANNEL] *= np.select([need == BUY, (need == GO) | (need == DO)], [1.2, 0.1], 0.45)
+    weight[:, STORE] *= np.select([need == BUY, (need == GO) | (need == DO)], [1.2, 0.1], 0.45)
     weight[:, MARKETPLACE] *= np.where(need == BUY, 1.5, 0.5)
-    weight[:, APP_CHANNEL] *= np.where(state.account[who], 1.4, 0.3)
-    channel = np.where(planned, STORE_CHANNEL, draws.choice("channel", key, weight))
-    need = np.where((channel == STORE_CHANNEL) & (need != BUY), np.where(planned, BUY, KNOW), need)
+    weight[:, APP] *= np.where(state.account[who], 1.4, 0.3)
+    channel = np.where(planned, STORE, draws.choice("channel", key, weight))
+    need = np.where((channel == STORE) & (need != BUY), np.where(planned, BUY, KNOW), need)
     entry = _entries(world, draws, who, key, channel, need)
     depends = draws.uniform("depends", key)
     dropped = np.zeros(len(who), bool)
@@ -109,19 +111,23 @@ def _sessions(
         if name in world.config.silenced:
             dropped |= through & (depends < share)
             entry = np.where(through, -1, entry)
+    since = np.where(idle | (need != stage), -1, state.since[who])[~dropped]
     number = world.session_number(who, part)
+    sessions = Sessions(who, key, start, channel, entry, need, wanted, cause, number).take(~dropped)
     world.needs.append(
-        {"session": number, "person": who, "started": start, "channel": channel, "need": need,
-         "wanted": wanted, "since": np.where(idle | (need != stage), -1, state.since[who])}
+        {
+            "session": sessions.number, "person": sessions.person, "started": sessions.start,
+            "channel": sessions.channel, "need": sessions.need, "wanted": sessions.wanted, "since": since,
+            "cause": sessions.cause,
+        }
     )  # fmt: skip
-    sessions = Sessions(who, key, start, channel, entry, need, wanted, cause, number)
-    return sessions.take(~dropped)
+    return sessions
 
 
 def _entries(world: World, draws: Draws, who: Ints, key: Ints, channel: Ints, need: Ints) -> Ints:
     """Contact channel through which a digital session begins, -1 for directly."""
     boost = np.clip(world.state.boost[who], 0, 2)
-    web, app = channel == WEB, channel == APP_CHANNEL
+    web, app = channel == WEB, channel == APP
     asks = np.isin(need, (KNOW, BUY))
     weight = np.zeros((len(who), len(CONTACT_CHANNELS) + 1))
     for index in (_EMAIL, _SMS, _SOCIAL, _REFERRAL):

@@ -121,6 +121,13 @@ class World:
         np.maximum(self.shop.stock, 0, out=self.shop.stock)
         np.subtract.at(self.state.budget, who, quantity * paid)
 
+    def redeems(self, draws: Draws, key: Ints, who: Ints, product: Ints) -> npt.NDArray[np.bool_]:
+        """Which bought products are paid with a coupon; key: int64[E], keys of the sessions' draws."""
+        good = (self.state.coupon_until[who] >= self.day) & (
+            self.state.coupon_kind[who] == self.shop.kind[product]
+        )
+        return good & (draws.uniform("redeem", key) < 0.7)
+
     def hide(self, session: Ints, moment: int) -> None:
         """Note a moment that happened in these sessions and left no trace."""
         if len(session):
