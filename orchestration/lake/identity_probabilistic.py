@@ -4,7 +4,8 @@ Deterministic stitching leaves persons apart who wrote to the shop under another
 guest. Their forms (name, street, postcode, birth year) are compared pair by pair; weights are learned by
 expectation maximisation without labels (Fellegi and Sunter 1969; Splink, Linacre et al. 2022). Because a
 household shares name and address, which the model takes for independent evidence, agreement on the given
-name and the birth year is required on top of the score. What matches becomes proposals for the merge
+name and the birth year is required on top of the score, and an identifier under which people of different names filled in forms (one card for
+all) matches nobody. What matches becomes proposals for the merge
 ledger with their evidence, never a silent merge; a form that fits two persons is left alone.
 
 Belongs here: forms -> proposals. Does not belong here: what a merge does (`merges.py`, `identity.py`).
@@ -109,6 +110,11 @@ def match_forms(stitched: Stitched, threshold: float = 0.99, margin: float = 4.0
     predicted = _predict(con, records, threshold)
     con.register("records_in", records)
     con.register("predicted_in", predicted)
+    con.execute(
+        """create temp table of_many as select distinct l.person_id from records_in l join records_in r
+        using (person_id) where l.record_id < r.record_id and (abs(l.birth_year - r.birth_year) > 1
+            or jaro_winkler_similarity(l.given_name, r.given_name) < 0.82)"""
+    )
     pairs = con.sql(
         """select l.person_id as left_person, r.person_id as right_person, l.kind as left_kind,
             l.value as left_value, r.kind as right_kind, r.value as right_value,
@@ -117,6 +123,7 @@ def match_forms(stitched: Stitched, threshold: float = 0.99, margin: float = 4.0
         from predicted_in p join records_in l on l.record_id = p.record_id_l
         join records_in r on r.record_id = p.record_id_r
         where l.person_id <> r.person_id and gamma_given_name > 0 and gamma_birth_year > 0
+            and l.person_id not in (select person_id from of_many) and r.person_id not in (select person_id from of_many)
         order by weight desc, left_kind, left_value, right_kind, right_value"""
     ).to_arrow_table().to_pylist()  # fmt: skip
     chosen, ambiguous = _choose(pairs, margin)
@@ -162,6 +169,7 @@ def _predict(con: duckdb.DuckDBPyConnection, records: pa.Table, threshold: float
     linker = Linker(
         api.register(records.drop_columns(["kind", "value", "person_id"])),
         settings,
+        log_level=None,
     )
     linker.training.estimate_probability_two_random_records_match(
         [block_on("family_name", "given_name", "birth_year"), block_on("postcode", "given_name", "birth_year")], recall=0.8
@@ -183,15 +191,17 @@ def _choose(pairs: list[dict[str, Any]], margin: float) -> tuple[list[dict[str, 
     for two, pair in best.items():
         for who in two:
             by_person.setdefault(who, []).append(pair)
-    together = set(best)
     unsure: set[str] = set()
+    second: set[int] = set()
     for who, found in by_person.items():
         others = [p["right_person"] if p["left_person"] == who else p["left_person"] for p in found]
         for other, pair in zip(others[1:], found[1:], strict=True):
-            agree = tuple(sorted((others[0], other))) in together
-            if not agree and found[0]["weight"] - pair["weight"] < margin:
+            if tuple(sorted((others[0], other))) in best:
+                continue  # All three agree with one another.
+            if found[0]["weight"] - pair["weight"] < margin:
                 unsure.add(who)
-    chosen = [pair for two, pair in best.items() if not unsure & set(two)]
+            second.add(id(pair))
+    chosen = [pair for two, pair in best.items() if not unsure & set(two) and id(pair) not in second]
     return chosen, len(unsure)
 
 
