@@ -60,7 +60,7 @@ def consents(con: duckdb.DuckDBPyConnection, until: dt.datetime | None = None) -
         `CONSENTS`, by person and purpose; a person without a row for a purpose never stated it.
     """
     purposes = ", ".join(map(literal, PURPOSES))
-    before = f"and occurred_at < {literal(until.isoformat())}::timestamptz" if until else ""
+    before = f"and e.occurred_at < {literal(until.isoformat())}::timestamptz" if until else ""
     rows = con.sql(
         f"""with said as (
             select p.person_id, e.occurred_at, e.source, e.event_id, e.day, e.action,
@@ -93,7 +93,9 @@ def store_consents(lake: pathlib.Path, memory_limit: str = "2GB") -> writing.Com
     return writing.replace_all(CONSENTS, lake, consents(con))
 
 
-def may_contact(contacts: pa.Table, stored: pa.Table, purpose: Purpose, links: pa.Table | None = None) -> pa.Table:
+def may_contact(
+    contacts: pa.Table, stored: pa.Table, purpose: Purpose, links: pa.Table | None = None
+) -> pa.Table:
     """The contacts whose persons allow a purpose; silence is no consent.
 
     Args:
@@ -111,13 +113,14 @@ def may_contact(contacts: pa.Table, stored: pa.Table, purpose: Purpose, links: p
     """
     if purpose not in PURPOSES:
         raise ConsentError(f"purpose is '{purpose}'; expected one of: {', '.join(PURPOSES)}")
-    allowed = {
-        row["person_id"] for row in stored.to_pylist() if row["purpose"] == purpose and row["granted"]
-    }
+    allowed = {row["person_id"] for row in stored.to_pylist() if row["purpose"] == purpose and row["granted"]}
     if "person_id" in contacts.column_names:
         persons = contacts["person_id"].to_pylist()
     elif {"kind", "value"} <= set(contacts.column_names) and links is not None:
-        known = {(row["kind"], row["value"]): row["person_id"] for row in links.select(LINKS.schema.names[:3]).to_pylist()}
+        known = {
+            (row["kind"], row["value"]): row["person_id"]
+            for row in links.select(LINKS.schema.names[:3]).to_pylist()
+        }
         pairs = zip(contacts["kind"].to_pylist(), contacts["value"].to_pylist(), strict=True)
         persons = [known.get(pair) for pair in pairs]
     else:

@@ -4,9 +4,9 @@ Deterministic stitching leaves persons apart who wrote to the shop under another
 guest. Their forms (name, street, postcode, birth year) are compared pair by pair; weights are learned by
 expectation maximisation without labels (Fellegi and Sunter 1969; Splink, Linacre et al. 2022). Because a
 household shares name and address, which the model takes for independent evidence, agreement on the given
-name and the birth year is required on top of the score, and an identifier under which people of different names filled in forms (one card for
-all) matches nobody. What matches becomes proposals for the merge
-ledger with their evidence, never a silent merge; a form that fits two persons is left alone.
+name and the birth year is required on top of the score, and an identifier under which people of different
+names filled in forms (one card for all) matches nobody. What matches becomes proposals for the merge ledger
+with their evidence, never a silent merge; a form that fits two persons is left alone.
 
 Belongs here: forms -> proposals. Does not belong here: what a merge does (`merges.py`, `identity.py`).
 """
@@ -32,7 +32,14 @@ FIELDS = ("given_name", "family_name", "street", "postcode", "birth_year")
 LEAST_RECORDS = 20
 """Fewer forms teach no weights."""
 
-SHORT_WAYS = (("street", "st"), ("road", "rd"), ("avenue", "ave"), ("lane", "ln"), ("square", "sq"), ("strasse", "str"))
+SHORT_WAYS = (
+    ("street", "st"),
+    ("road", "rd"),
+    ("avenue", "ave"),
+    ("lane", "ln"),
+    ("square", "sq"),
+    ("strasse", "str"),
+)
 
 
 class SplinkMissingError(ImportError):
@@ -138,7 +145,9 @@ def _predict(con: duckdb.DuckDBPyConnection, records: pa.Table, threshold: float
         import splink.comparison_library as compare
         from splink import DuckDBAPI, Linker, SettingsCreator, block_on
     except ImportError as error:
-        raise SplinkMissingError("matching guests needs splink; expected splink==5.0.0 to be installed") from error
+        raise SplinkMissingError(
+            "matching guests needs splink; expected splink==5.0.0 to be installed"
+        ) from error
     logging.getLogger("splink").setLevel(logging.ERROR)
     year = compare.CustomComparison(
         output_column_name="birth_year",
@@ -172,7 +181,11 @@ def _predict(con: duckdb.DuckDBPyConnection, records: pa.Table, threshold: float
         log_level=None,
     )
     linker.training.estimate_probability_two_random_records_match(
-        [block_on("family_name", "given_name", "birth_year"), block_on("postcode", "given_name", "birth_year")], recall=0.8
+        [
+            block_on("family_name", "given_name", "birth_year"),
+            block_on("postcode", "given_name", "birth_year"),
+        ],
+        recall=0.8,
     )
     linker.training.estimate_u_using_random_sampling(max_pairs=1e6, seed=1)
     for rule in (block_on("postcode", "family_name"), block_on("given_name", "birth_year")):
@@ -207,7 +220,8 @@ def _choose(pairs: list[dict[str, Any]], margin: float) -> tuple[list[dict[str, 
 
 def _proposal(pair: dict[str, Any]) -> Proposal:
     agreement = {
-        name: int(pair[f"gamma_{name}"]) for name in ("given_name", "family_name", "street", "postcode", "birth_year")
+        name: int(pair[f"gamma_{name}"])
+        for name in ("given_name", "family_name", "street", "postcode", "birth_year")
     }
     return Proposal(
         (pair["left_kind"], pair["left_value"]),

@@ -66,13 +66,31 @@ def rows() -> list[dict[str, Any]]:
             } | more
         )  # fmt: skip
 
-    sale = {"product_id": "milk", "quantity": 1.0, "unit_price": 2.0, "discount": 0.0, "touchpoint": "store:1"}
+    sale = {
+        "product_id": "milk",
+        "quantity": 1.0,
+        "unit_price": 2.0,
+        "discount": 0.0,
+        "touchpoint": "store:1",
+    }
     for day in range(3):
         at = 24.0 * day
         add(at, ids(cookie=OWN["cookie"]), "view", f"gone-visit-{day}", product_id="milk")
         add(at + 0.1, ids(customer=GONE, cookie=OWN["cookie"]), "visit", f"gone-visit-{day}")
-        add(at + 0.2, ids(customer=GONE, email_sha256=OWN["email_sha256"]), "purchase", f"gone-visit-{day}", **sale)
-        add(at + 1, ids(loyalty_card=OWN["loyalty_card"], customer=GONE), "purchase", f"gone-till-{day}", **sale)
+        add(
+            at + 0.2,
+            ids(customer=GONE, email_sha256=OWN["email_sha256"]),
+            "purchase",
+            f"gone-visit-{day}",
+            **sale,
+        )
+        add(
+            at + 1,
+            ids(loyalty_card=OWN["loyalty_card"], customer=GONE),
+            "purchase",
+            f"gone-till-{day}",
+            **sale,
+        )
         add(at + 2, ids(device=OWN["device"]), "view", f"gone-app-{day}", product_id="milk")
         add(at + 2.1, ids(device=OWN["device"], customer=GONE), "visit", f"gone-app-{day}")
         add(at + 3, ids(customer=GONE, device=TABLET), "visit", f"gone-tablet-{day}")
@@ -80,7 +98,13 @@ def rows() -> list[dict[str, Any]]:
         add(at + 5, ids(customer=KEPT, device=TABLET), "visit", f"kept-tablet-{day}")
         add(at + 5.1, ids(device=TABLET), "view", f"kept-tablet-{day}", product_id="milk")
         add(at + 6, ids(customer=KEPT), "purchase", f"kept-till-{day}", **sale)
-    add(80, ids(customer=KEPT), "share", "kept-share", detail=json.dumps({"referred": GONE}, ensure_ascii=False))
+    add(
+        80,
+        ids(customer=KEPT),
+        "share",
+        "kept-share",
+        detail=json.dumps({"referred": GONE}, ensure_ascii=False),
+    )
     add(81, ids(customer=GONE), "purchase", "gone-broken")  # No product: a dead letter.
     return found
 
@@ -93,7 +117,13 @@ class Toy:
         return pa.RecordBatchReader.from_batches(tables.CANONICAL, table.to_batches())
 
     def products(self) -> pa.Table:
-        product = {"product_id": "milk", "category": "dairy", "type": "fresh", "kind": "good", "sellable": True}
+        product = {
+            "product_id": "milk",
+            "category": "dairy",
+            "type": "fresh",
+            "kind": "good",
+            "sellable": True,
+        }
         return pa.Table.from_pylist([product], schema=tables.PRODUCTS)
 
     def customers(self, households: int | None) -> pa.Table:
@@ -162,10 +192,17 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     entry = merges.never(settings.lake, ("customer", GONE), ("customer", KEPT), f"{GONE} asked for it")
     merges.undo(settings.lake, entry.entry_id)
     stitch_lake(settings.lake)
-    build_views(settings, ["customer", "customer_product", "product", "customer_type", "customer_category"], FIRST, LAST)
+    build_views(
+        settings,
+        ["customer", "customer_product", "product", "customer_type", "customer_category"],
+        FIRST,
+        LAST,
+    )
     build_views(settings, ["store_product"], FIRST, LAST)
     online.apply(settings)
-    online.materialize(settings, NOON - dt.timedelta(days=1), NOON + dt.timedelta(days=5), ["customer", "customer_product"])
+    online.materialize(
+        settings, NOON - dt.timedelta(days=1), NOON + dt.timedelta(days=5), ["customer", "customer_product"]
+    )
     decide(settings, GONE, KEPT, None)
     publish_histories(settings, inbox_offset=1)
     frozen(settings)
@@ -186,10 +223,17 @@ def frozen(settings: Settings) -> None:
     folder = settings.home / "evaluation"
     folder.mkdir()
     table = pa.table(
-        {"customer_id": [KEPT, GONE], "request_at": [NOON, NOON], "store_id": ["1", "1"], "targets": [["milk"], ["milk"]]}
+        {
+            "customer_id": [KEPT, GONE],
+            "request_at": [NOON, NOON],
+            "store_id": ["1", "1"],
+            "targets": [["milk"], ["milk"]],
+        }
     )
     pq.write_table(table, folder / "aaaa.parquet")
-    (folder / "LATEST.json").write_text(json.dumps({"path": "aaaa.parquet", "sha256": "a", "events_version": 1}))
+    (folder / "LATEST.json").write_text(
+        json.dumps({"path": "aaaa.parquet", "sha256": "a", "events_version": 1})
+    )
 
 
 def open_home(home: pathlib.Path) -> Settings:
@@ -205,7 +249,10 @@ def shop(furnished: pathlib.Path, tmp_path: pathlib.Path) -> Settings:
 
 def traces(settings: Settings) -> list[str]:
     texts = needles(SECRETS)
-    return [f"{trace.path.relative_to(settings.home)}: {trace.where}" for trace in find_traces(settings.home, texts)]
+    return [
+        f"{trace.path.relative_to(settings.home)}: {trace.where}"
+        for trace in find_traces(settings.home, texts)
+    ]
 
 
 def events_of(settings: Settings) -> list[tuple[str, str]]:
@@ -350,7 +397,9 @@ def test_readmitting_opens_the_door_again(shop: Settings) -> None:
     assert post(shop, live_event(40, customer=GONE)).accepted == 1
 
 
-def test_the_command_is_dry_by_default_and_speaks_json(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_is_dry_by_default_and_speaks_json(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONTINUUM_HOME", str(shop.home))
     monkeypatch.setenv("RETAILER", shop.retailer)
     runner = CliRunner()
@@ -372,7 +421,5 @@ def test_the_command_is_light_to_import() -> None:
 
 def test_tables_still_accept_batches_after_the_log_was_cut(shop: Settings) -> None:
     erasure.erase(shop, GONE, dry_run=False)
-    again = writing.append_once(
-        tables.TABLES["events"], shop.lake, tables.EVENTS.empty_table(), "inbox", 1
-    )
+    again = writing.append_once(tables.TABLES["events"], shop.lake, tables.EVENTS.empty_table(), "inbox", 1)
     assert not again.applied  # The transaction numbers outlive the log that recorded them.

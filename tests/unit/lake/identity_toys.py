@@ -20,7 +20,9 @@ class Stream:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, minute: float, names: str, session: str | None = None, action: str = "view", **more: Any) -> str:
+    def add(
+        self, minute: float, names: str, session: str | None = None, action: str = "view", **more: Any
+    ) -> str:
         """Append one event and return its id."""
         pairs = [name.split(":", 1) for name in names.split()]
         moment = START + dt.timedelta(minutes=minute)

@@ -1,6 +1,7 @@
 """Stitching: strong identifiers join, shared ones never do, ids stay, whatever the stream brings."""
 
 import datetime as dt
+import itertools
 import json
 import random
 from typing import Any
@@ -215,7 +216,9 @@ def mixed(events: int, seed: int) -> Stream:
 
 
 pairs = st.lists(
-    st.tuples(st.sampled_from(["customer", "email_sha256", "phone_sha256"]), st.integers(0, 6)), min_size=1, max_size=3
+    st.tuples(st.sampled_from(["customer", "email_sha256", "phone_sha256"]), st.integers(0, 6)),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -230,7 +233,7 @@ def test_strong_components_equal_brute_force(events: list[Any]) -> None:
     changed = True
     while changed:
         changed = False
-        for i, j in [(i, j) for i in range(len(sets)) for j in range(i)]:
+        for i, j in itertools.combinations(range(len(sets)), 2):
             if sets[i] & sets[j] and sets[i] != sets[j]:
                 sets[i] = sets[j] = sets[i] | sets[j]
                 changed = True
@@ -249,10 +252,12 @@ def test_nothing_is_stitched_from_nothing() -> None:
 def test_strange_identifiers_are_names_like_others() -> None:
     stream = Stream()
     stream.add(0, "customer:a")
-    odd = json.dumps([{"kind": "customer", "value": "O'Brien \"x\" ü\u2028"}, {"kind": "email_sha256", "value": "e"}])
+    odd = json.dumps(
+        [{"kind": "customer", "value": 'O\'Brien "x" ü\u2028'}, {"kind": "email_sha256", "value": "e"}]
+    )
     stream.rows[0]["identifiers"] = odd
     found = stitch(stream.open())
-    assert found.person_of("customer", "O'Brien \"x\" ü\u2028") is not None
+    assert found.person_of("customer", 'O\'Brien "x" ü\u2028') is not None
     assert len(groups(found)) == 1
 
 
