@@ -46,6 +46,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "peak_memory_gb": ("<=", 6),
         "definitions_load_seconds": ("<=", 4),
     },
+    "atelier": {"events_per_second": (">=", 1_000_000 / 60)},
 }
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

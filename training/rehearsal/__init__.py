@@ -18,7 +18,8 @@ Tables of an `Atelier` (all pyarrow; ids are text, times are timestamp[us, UTC])
   an ``error`` ``{"code": n, "page": text}``; a filled form (account, loyalty card, guest checkout)
   ``{"form": {given_name, family_name, street, postcode, city, birth_year}}``; a campaign contact
   ``{"campaign": id}``; a redeemed coupon ``{"offer_id": id, "campaign": id}``. The customer file that the shop
-  already had comes as ``subscribe`` events on the first day (touchpoint ``import``). Page types are touchpoints: ``reviews``, ``size-guide``, ``store-finder``,
+  already had comes as ``subscribe`` events on the first day (touchpoint ``import``). Page types are
+  touchpoints: ``reviews``, ``size-guide``, ``store-finder``,
   ``guide``, ``product``, ``cart``, ``home``; a store is ``store:<id>``, its kiosk ``kiosk:<id>``.
 * ``products``: the columns of the lake's products table (attributes as JSON).
 * ``customers``: ``customer_id, age`` (band) of every login.
@@ -30,7 +31,8 @@ Truth (never shown to a model as input):
 * ``identity``: ``event_id, person_id, household_id, linkable``. Linkable: the person can be known from
   identifiers that co-occur in events and from forms; false for cookies that never met a name, shared
   cards, kiosks and nameless tills.
-* ``identifiers``: ``kind, value, person_id`` (null where shared), ``household_id`` (null for kiosks),
+* ``identifiers``: ``kind, value, person_id`` (null where shared, and for crawlers), ``household_id``
+  (null for kiosks and crawlers),
   ``shared, linkable``.
 * ``persons``: ``person_id, household_id, given_name, family_name, street, postcode, city, birth_year,
   joined_on, churned_on`` (null while active), ``yearly_sessions`` (propensity), ``archetype``.
@@ -54,13 +56,17 @@ Truth (never shown to a model as input):
   ``product_type, open_since`` (when that need arose; null for idle browsing).
 * ``tastes``: ``person_id, archetype, second_archetype, weight, types, colours, patterns`` (lists of
   float, sum 1, in the order of `catalogue.TYPES`, `COLOURS`, `PATTERNS`), ``price_level, size``.
-* ``campaigns``: ``campaign_id, channel, starts_on, product_type`` (its theme), ``audience, treated``.
+* ``campaigns``: ``campaign_id, channel, starts_on, product_type`` (its theme), ``audience``,
+  ``treated``.
 * ``assignments``: ``campaign_id, person_id, customer_id, channel, sent_at, treated, effect_visit`` (true
   effect of the contact on the probability of a visit within 7 days, by known hazards at that moment).
 * ``purchase_causes``: one row per purchased line and channel without whose contacts it would not have
   happened: ``event_id, session_id, channel``.
-* ``effects``: ``channel, sessions, sessions_without, purchases, purchases_without, revenue, revenue_without`` (direct causal effect:
-  each session judged with and without the channel's contacts, everything before it as it was).
+* ``effects``: ``channel, sessions, sessions_without, purchases, purchases_without, revenue,
+  revenue_without``: the direct causal effect, each visit and each basket judged with and without the
+  channel's contacts, everything before it as it was; visits and baskets that a contact put off count as
+  happening without it, but what would have been bought in a visit that did not happen is not known here.
+  The whole effect, with all that follows, is the difference to a run with the channel in ``silenced``.
 * ``friends``: ``person_id, friend_id``.
 * ``shared_devices``: ``value, kind`` (household, kiosk), ``holder`` (household or store id), ``persons`` (list).
 * ``outages``: ``product_id, size, from, until``: when a size was out of stock (until is null at the end).

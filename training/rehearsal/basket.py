@@ -29,14 +29,17 @@ def play(
     people, state = world.people, world.state
     basket = np.bincount(at, added, len(s.person)) > 0
     lift = state.boost[s.person][:, [_EMAIL, _SMS]].sum(axis=1) * 0.3
-    chance = 0.62 * np.exp(0.4 * state.mood[s.person]) * np.where(error, 0.4, 1.0)
+    chance = 0.82 * np.exp(0.4 * state.mood[s.person]) * np.where(error, 0.4, 1.0)
     luck = draws.uniform("pay", s.key)
-    goes = basket & (draws.uniform("to checkout", s.key) < 0.85)
+    goes = basket & (draws.uniform("to checkout", s.key) < 0.9)
     pays = goes & (luck < chance * (1 + np.clip(lift, -0.3, 1)))
     cause = s.cause.copy()
     for channel in (_EMAIL, _SMS):
         without = lift - 0.3 * state.boost[s.person, channel]
-        cause |= np.where(pays & (luck >= chance * (1 + np.clip(without, -0.3, 1))), 1 << channel, 0)
+        would = luck < chance * (1 + np.clip(without, -0.3, 1))
+        lost = (added & (goes & ~pays & would)[at]).nonzero()[0]
+        world.prevented[channel, 1:] += len(lost), price[lost].sum()
+        cause |= np.where(pays & ~would, 1 << channel, 0)
     market = s.channel == MARKETPLACE
     has = state.account[s.person] & ~market
     late_login = goes & has & ~np.isfinite(login)

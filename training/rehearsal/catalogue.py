@@ -159,7 +159,7 @@ def build(config: AtelierConfig) -> Catalogue:
     appeal = draws.uniform("appeal", number) ** -0.8
     appeal /= np.add.reduceat(appeal, first_of[:-1])[kind]
     depth = 2 + draws.below("depth", number, 7)
-    expected = np.ceil(config.shoppers * demand[kind] / demand.sum() * appeal * 0.05 + depth)
+    expected = np.ceil(config.shoppers * demand[kind] / demand.sum() * appeal * 0.15 + depth)
     curve = np.array([0.5, 1.0, 1.4, 1.2, 0.7, 0.3])
     target = np.where(sizes[:, None] == 1, 0, np.ceil(expected[:, None] * curve / 4)).astype(np.int64)
     target[sizes == 1, 0] = np.ceil(expected[sizes == 1])
@@ -185,9 +185,9 @@ def reprice(shop: Catalogue, draws: Draws, day: int) -> None:
 
 
 def restock(shop: Catalogue, draws: Draws, day: int) -> None:
-    """Refill some shelves in place: a third of the products on Mondays and Thursdays, few on other days."""
+    """Refill some shelves in place: half of the products twice a week, few on other days."""
     number = np.arange(len(shop))
-    share = 0.3 if day % 7 in (0, 3) else 0.02
+    share = 0.5 if day % 7 in (0, 3) else 0.05
     refilled = draws.uniform("restock", number) < share
     shop.stock[refilled] = np.maximum(shop.stock[refilled], shop.target[refilled])
 

@@ -17,7 +17,7 @@ from contracts.events import Channel
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
-EVENTS_PER_SHOPPER_DAY = 0.82
+EVENTS_PER_SHOPPER_DAY = 0.58
 """Measured with the default knobs over 180 days; `for_events` sizes the shop by it."""
 
 CONTACT_CHANNELS: tuple[str, ...] = (

@@ -40,7 +40,7 @@ from training.rehearsal.state import (
 )
 from training.rehearsal.world import World
 
-_ADD = np.array([0.035, 0.03, 0.03, 0.27])
+_ADD = np.array([0.06, 0.04, 0.04, 0.42])
 _REVIEWS = np.array([0.3, 0.02, 0.04, 0.03])
 _EMAIL, _SMS, _PUSH = (CONTACT_CHANNELS.index(name) for name in ("email", "sms", "push"))
 

@@ -162,8 +162,12 @@ def by_identifier(world: World, identities: Identities, graph: Graph, events: Ch
     texts = [rendering.device_text(world.config, int(number)) for number in graph.devices]
     named = owner >= 0
     holder = people.household[np.maximum(owner, 0)]
-    rows.append(_identifiers("device", texts, owner, holder, (kind >= HOUSEHOLD) | ~named,
-                             (kind == KIOSK_DEVICE) | ~named, graph.device_linkable))  # fmt: skip
+    rows.append(
+        _identifiers(
+            "device", texts, owner, holder, kind >= HOUSEHOLD, (kind == KIOSK_DEVICE) | ~named,
+            graph.device_linkable,
+        )
+    )  # fmt: skip
     return pa.concat_tables(rows)
 
 
@@ -174,7 +178,7 @@ def _identifiers(
         {
             "kind": pa.repeat(kind, len(values)),
             "value": pa.array(values, pa.string()),
-            "person_id": _null_where(rendering.person_ids(who), shared),
+            "person_id": _null_where(rendering.person_ids(who), shared | (who < 0)),
             "household_id": _null_where(_households(household), public),
             "shared": pa.array(shared, pa.bool_()),
             "linkable": pa.array(linkable, pa.bool_()),
@@ -190,7 +194,7 @@ def shared_devices(world: World, events: Chunk) -> pa.Table:
     pairs = np.unique(np.stack([events["device"][carries], events["person"][carries]], axis=1), axis=0)
     devices, begin = np.unique(pairs[:, 0], return_index=True)
     persons = rendering.person_ids(pairs[:, 1]).to_pylist()
-    ends = [*begin[1:], len(pairs)]
+    ends = np.append(begin, len(pairs))[1:]
     holder = (devices >> 16) & 0xFFFFFFFFFF
     kiosk = devices >> 56 == KIOSK_DEVICE
     homes = _households(holder).to_pylist()

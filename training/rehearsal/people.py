@@ -24,12 +24,12 @@ ARCHETYPES = 48
 FRIENDS = 4
 
 _LIFT = {
-    "email": (0.35, 0.3), "sms": (0.25, 0.5), "push": (0.3, 0.35), "direct_mail": (0.3, 0.3),
-    "social": (0.5, 0.35), "search": (0.0, 0.0), "affiliate": (0.05, 0.1), "referral": (0.8, 0.3),
+    "email": (0.8, 0.5), "sms": (0.55, 0.7), "push": (0.6, 0.5), "direct_mail": (0.7, 0.5),
+    "social": (0.6, 0.4), "search": (0.0, 0.0), "affiliate": (0.05, 0.1), "referral": (0.9, 0.3),
 }  # fmt: skip
 """Mean and spread over people of the relative lift of the visit rate by one contact; some are below zero."""
 
-_HALF_YOUNG = {"email": -0.12, "sms": 0.1, "push": 0.18, "direct_mail": -0.2, "social": 0.2}
+_HALF_YOUNG = {"email": -0.3, "sms": 0.25, "push": 0.3, "direct_mail": -0.4, "social": 0.3}
 """How the lift moves from the oldest to the youngest, which makes it learnable from age."""
 
 
@@ -189,7 +189,8 @@ def typical_price(shop: Catalogue) -> Floats:
 
 
 def _households(config: AtelierConfig, draws: Draws, number: Ints) -> tuple[Ints, Ints]:
-    joins = draws.uniform("household", number) < config.household_share * 0.66
+    # A person lives with someone if they joined the one before or the next joined them.
+    joins = draws.uniform("household", number) < 1 - np.sqrt(1 - config.household_share)
     joins[0] = False
     household = np.cumsum(~joins) - 1
     # A person who joins lives with the one before; runs longer than four are rare and real.

@@ -70,7 +70,7 @@ def play(world: World, s: Sessions, draws: Draws, day: int) -> None:
     who = s.person[at]
     kind = np.where((rank == 0) | (draws.uniform("same", key) < 0.3), s.wanted[at], -1)
     product = world.choose(draws, key, who, kind)
-    shown = displays(world.config, day)[store[at], draws.below("shown", key, DISPLAYED)]
+    shown = displays(world.config, _week(world.config, day))[store[at], draws.below("shown", key, DISPLAYED)]
     product = np.where((rank > 0) & (draws.uniform("noticed", key) < 0.15), shown, product)
     size = world.size_of(who, product)
     gone = shop.stock[product, size] <= 0
@@ -113,12 +113,15 @@ def play(world: World, s: Sessions, draws: Draws, day: int) -> None:
 
 
 @functools.lru_cache(4)
-def displays(config: AtelierConfig, day: int) -> Ints:
-    """int64[stores, DISPLAYED], products that stand out in each store in the week of a day."""
-    start = (config.first_day - dt.date(1970, 1, 1)).days
-    week = int(week_of(start + day + 0.5))
+def displays(config: AtelierConfig, week: int) -> Ints:
+    """int64[stores, DISPLAYED], products that stand out in each store in a week (`contracts.features.week_of`)."""
     keys = (week * config.stores + np.arange(config.stores)[:, None]) * DISPLAYED + np.arange(DISPLAYED)
     return Draws(config.seed, -8).below("display", keys, config.products)
+
+
+def _week(config: AtelierConfig, day: int) -> int:
+    """Week of a day's noon."""
+    return int(week_of((config.first_day - dt.date(1970, 1, 1)).days + day + 0.5))
 
 
 def _kiosk(world: World, draft: Draft, s: Sessions, draws: Draws, store: Ints) -> None:

@@ -206,18 +206,26 @@ def effects(world: World, events: Chunk) -> pa.Table:
     bought = events["action"] == ACT["purchase"]
     revenue = np.where(bought, np.nan_to_num(events["price"] * events["quantity"]), 0.0)
     lost = [((cause >> index) & 1) > 0 for index in range(len(CONTACT_CHANNELS))]
+    put_off = world.prevented.tolist()
     total, money = int(bought.sum()), float(revenue.sum())
     return pa.table(
         {
             "channel": pa.array(CONTACT_CHANNELS),
             "sessions": pa.array([len(visits)] * len(lost)),
             "sessions_without": pa.array(
-                [len(visits) - int(((visits >> index) & 1).sum()) for index in range(len(lost))]
+                [
+                    len(visits) - int(((visits >> index) & 1).sum()) + int(put_off[index][0])
+                    for index in range(len(lost))
+                ]
             ),
             "purchases": pa.array([total] * len(lost)),
-            "purchases_without": pa.array([total - int(mask.sum()) for mask in lost]),
+            "purchases_without": pa.array(
+                [total - int(mask.sum()) + int(off[1]) for mask, off in zip(lost, put_off, strict=True)]
+            ),
             "revenue": pa.array([money] * len(lost)),
-            "revenue_without": pa.array([money - float(revenue[mask].sum()) for mask in lost]),
+            "revenue_without": pa.array(
+                [money - float(revenue[mask].sum()) + off[2] for mask, off in zip(lost, put_off, strict=True)]
+            ),
         }
     )
 

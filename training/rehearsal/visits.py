@@ -51,6 +51,7 @@ def play(world: World, draws: Draws, day: int, midnight: int) -> None:
         boost = world.state.boost
         luck = draws.uniform("visit", key)
         comes = luck < -np.expm1(-rate * pull(boost))
+        _note_prevented(world, rate, boost, luck, comes)
         planned = world.state.active & (world.state.store_plan == day) & (part == 1)
         who = np.flatnonzero(comes | planned)
         cause = _causes(rate[who], boost[who], luck[who], planned[who])
@@ -59,6 +60,16 @@ def play(world: World, draws: Draws, day: int, midnight: int) -> None:
         online = sessions.channel != STORE
         digital.play(world, sessions.take(online), draws, day)
         store.play(world, sessions.take(~online), draws, day)
+
+
+def _note_prevented(world: World, rate: Floats, boost: Floats, luck: Floats, comes: Flags) -> None:
+    """Count the visits that did not happen because a contact put someone off."""
+    for channel in range(len(CONTACT_CHANNELS)):
+        put_off = np.flatnonzero((boost[:, channel] < 0) & ~comes)
+        without = boost[put_off].copy()
+        without[:, channel] = 0
+        lost = luck[put_off] < -np.expm1(-rate[put_off] * pull(without))
+        world.prevented[channel, 0] += lost.sum()
 
 
 def _causes(rate: Floats, boost: Floats, luck: Floats, planned: Flags) -> Ints:

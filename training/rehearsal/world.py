@@ -15,7 +15,7 @@ import numpy.typing as npt
 from training.rehearsal import catalogue, people, state
 from training.rehearsal.aftermath import Orders
 from training.rehearsal.catalogue import Catalogue
-from training.rehearsal.config import AtelierConfig
+from training.rehearsal.config import CONTACT_CHANNELS, AtelierConfig
 from training.rehearsal.draws import Draws, Floats, Ints
 from training.rehearsal.log import Log
 from training.rehearsal.people import People, Style
@@ -58,6 +58,8 @@ class World:
         typical: float64[P], typical price of each product's type.
         day: Number of the day.
         hidden: Pairs of session numbers and moment that left no trace.
+        prevented: float64[contact channels, 3], visits, purchased lines and revenue that a channel's contacts
+            prevented by putting people off.
         needs: What people wanted, one dict of arrays per part of a day.
         campaigns: What was sent to whom, one dict per campaign.
         outages: When which size was out of stock.
@@ -74,6 +76,7 @@ class World:
     typical: Floats
     day: int = 0
     hidden: list[tuple[Ints, int]] = dataclasses.field(default_factory=list)
+    prevented: Floats = dataclasses.field(default_factory=lambda: np.zeros((len(CONTACT_CHANNELS), 3)))
     needs: list[dict[str, npt.NDArray[Any]]] = dataclasses.field(default_factory=list)
     campaigns: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     outages: Outages = dataclasses.field(default_factory=lambda: Outages())
