@@ -183,16 +183,35 @@ def undo(
     Raises:
         MergeError: No such entry, an undo itself, or taken back already.
     """
+    return undo_all(lake, [entry_id], note, author, at)[0]
+
+
+def undo_all(
+    lake: pathlib.Path,
+    entry_ids: Sequence[str],
+    note: str = "",
+    author: str = "operator",
+    at: dt.datetime | None = None,
+) -> list[Entry]:
+    """Take several merges or never-rules back in one commit; all or none.
+
+    Raises:
+        MergeError: As `undo`, for the first that cannot be taken back.
+    """
     entries = read_ledger(lake)
-    found = next((entry for entry in entries if entry.entry_id == entry_id), None)
-    if found is None or found.op == "undo":
-        raise MergeError(
-            f"merge is '{entry_id}'; expected the entry_id of a merge or never-rule in the ledger"
-        )
-    if any(entry.op == "undo" and entry.target == entry_id for entry in entries):
-        raise MergeError(f"'{entry_id}' was taken back before; expected an entry that still counts")
-    row = ("undo", None, None, found.reason, {"note": note}, None, author, entry_id)
-    return _append(lake, entries, [row], at)[0]
+    known = {entry.entry_id: entry for entry in entries if entry.op != "undo"}
+    undone = {entry.target for entry in entries if entry.op == "undo"}
+    rows = []
+    for entry_id in entry_ids:
+        if entry_id not in known:
+            raise MergeError(
+                f"merge is '{entry_id}'; expected the entry_id of a merge or never-rule in the ledger"
+            )
+        if entry_id in undone:
+            raise MergeError(f"'{entry_id}' was taken back before; expected an entry that still counts")
+        undone.add(entry_id)
+        rows.append(("undo", None, None, known[entry_id].reason, {"note": note}, None, author, entry_id))
+    return _append(lake, entries, rows, at)
 
 
 def _pair(left: Identifier, right: Identifier) -> tuple[Identifier, Identifier]:

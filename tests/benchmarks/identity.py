@@ -126,8 +126,7 @@ def _measure(shop: Atelier) -> dict[str, Any]:
         entries = merges.merge(lake, matched.proposals, "probabilistic", "splink")
         joined = stitch(open_shop(shop), ledger=entries, anchors=alone.anchors)
         after = scores(joined)
-        for entry in entries:
-            merges.undo(lake, entry.entry_id)
+        merges.undo_all(lake, [entry.entry_id for entry in entries])
         apart = stitch(open_shop(shop), ledger=merges.read_ledger(lake), anchors=joined.anchors)
     person = {
         (row["kind"], row["value"]): row["person_id"]

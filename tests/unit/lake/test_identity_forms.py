@@ -108,8 +108,7 @@ def test_proposals_become_merges_with_reasons_that_can_be_taken_back(tmp_path: o
     entries = merges.merge(tmp_path, proposals, "probabilistic", "splink")  # type: ignore[arg-type]
     joined = stitch(stream.open(), ledger=entries, anchors=found.anchors)
     assert joined.person_of("email_sha256", "one1") == joined.person_of("email_sha256", "two1")
-    for entry in entries:
-        merges.undo(tmp_path, entry.entry_id)  # type: ignore[arg-type]
+    merges.undo_all(tmp_path, [entry.entry_id for entry in entries])  # type: ignore[arg-type]
     apart = stitch(stream.open(), ledger=merges.read_ledger(tmp_path), anchors=joined.anchors)  # type: ignore[arg-type]
     assert apart.links.equals(found.links)
 
