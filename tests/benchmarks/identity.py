@@ -58,7 +58,7 @@ def run(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
     Returns:
         The worst of the shops for precision and recall; ``undo_exact`` whether taking every merge back gives
-        the former mapping byte for byte; ``seconds_per_million`` at the largest size, and ``growth``, the
+        the former mapping byte for byte; ``cpu_seconds_per_million`` at the largest size (of all threads), and ``growth``, the
         exponent of time over events (1 is linear).
     """
     seeds = SEEDS[:1] if quick else SEEDS
@@ -188,13 +188,13 @@ def _scale(events: pa.Table, copies: tuple[int, ...], say: Callable[[str], None]
             con.execute(f"create view events as select * from '{path}'")
             took = []
             for _ in range(2):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 found = stitch(con)
                 rows = sum(batch.num_rows for batch in found.events())
-                took.append(time.perf_counter() - begun)
+                took.append(time.process_time() - begun)
             con.close()
         sizes.append(rows)
         seconds.append(min(took))
-        say(f"{rows:,} events stitched in {seconds[-1]:.1f} s")
+        say(f"{rows:,} events stitched in {seconds[-1]:.1f} CPU s")
     slope = statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
-    return {"scaled_events": sizes[-1], "seconds_per_million": seconds[-1] / sizes[-1] * 1e6, "growth": slope}
+    return {"scaled_events": sizes[-1], "cpu_seconds_per_million": seconds[-1] / sizes[-1] * 1e6, "growth": slope}

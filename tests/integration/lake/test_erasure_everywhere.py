@@ -247,6 +247,23 @@ def shop(furnished: pathlib.Path, tmp_path: pathlib.Path) -> Settings:
     return open_home(tmp_path / "home")
 
 
+@pytest.fixture(scope="module")
+def once(furnished: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A home from which the person has been erased."""
+    home = tmp_path_factory.mktemp("erased") / "home"
+    shutil.copytree(furnished, home)
+    shutil.copy(furnished.parent / "toy.yaml", home.parent / "toy.yaml")
+    erasure.erase(open_home(home), GONE, dry_run=False)
+    return home
+
+
+@pytest.fixture
+def erased(once: pathlib.Path, tmp_path: pathlib.Path) -> Settings:
+    shutil.copytree(once, tmp_path / "home")
+    shutil.copy(once.parent / "toy.yaml", tmp_path / "toy.yaml")
+    return open_home(tmp_path / "home")
+
+
 def traces(settings: Settings) -> list[str]:
     texts = needles(SECRETS)
     return [
@@ -319,28 +336,26 @@ def _kept(row: dict[str, Any]) -> bool:
     return str(row["session_id"]).startswith("kept")
 
 
-def test_no_replay_brings_the_person_back(shop: Settings) -> None:
-    erasure.erase(shop, GONE, dry_run=False)
-    source = Shielded(Toy(), shop)
-    ingest.ingest_events(shop.lake, "toy", source, Window(FIRST, LAST))
-    ingest.ingest_customers(shop.lake, source)
+def test_no_replay_brings_the_person_back(erased: Settings) -> None:
+    source = Shielded(Toy(), erased)
+    ingest.ingest_events(erased.lake, "toy", source, Window(FIRST, LAST))
+    ingest.ingest_customers(erased.lake, source)
     receipt = post(
-        shop, live_event(1, customer=GONE), live_event(3, device=OWN["device"]), live_event(9, customer=KEPT),
+        erased, live_event(1, customer=GONE), live_event(3, device=OWN["device"]), live_event(9, customer=KEPT),
         live_event(7, customer=GONE) | {"action": "no such action"},
     )  # fmt: skip
     assert (receipt.accepted, receipt.duplicates, receipt.erased) == (1, (0, 1), 2)
-    drain_inbox(shop)
-    decide(shop, GONE, KEPT, None)
-    stitch_lake(shop.lake)
-    mentions = [line for line in traces(shop) if not line.startswith("lake/events/")]
+    drain_inbox(erased)
+    decide(erased, GONE, KEPT, None)
+    stitch_lake(erased.lake)
+    mentions = [line for line in traces(erased) if not line.startswith("lake/events/")]
     assert mentions == []
     kept = {row["event_id"] for row in rows() if _kept(row) and row["event_id"] != "e034"}
-    assert {e for s, e in events_of(shop) if s == "toy"} == kept
+    assert {e for s, e in events_of(erased) if s == "toy"} == kept
 
 
-def test_a_new_owner_of_an_erased_device_is_welcome(shop: Settings) -> None:
-    erasure.erase(shop, GONE, dry_run=False)
-    receipt = post(shop, live_event(20, customer=KEPT, device=OWN["device"]))
+def test_a_new_owner_of_an_erased_device_is_welcome(erased: Settings) -> None:
+    receipt = post(erased, live_event(20, customer=KEPT, device=OWN["device"]))
     assert (receipt.accepted, receipt.erased) == (1, 0)
 
 
@@ -375,12 +390,11 @@ def test_the_server_keeps_no_answer_of_an_erased_person_in_memory(shop: Settings
     assert log.find("late") is None
 
 
-def test_the_last_offset_survives_so_that_nothing_is_drained_twice(shop: Settings) -> None:
-    before = last_offset(shop.inbox)
-    erasure.erase(shop, GONE, dry_run=False)
-    post(shop, live_event(30, customer=KEPT))
-    assert last_offset(shop.inbox) == before + 1
-    assert drain_inbox(shop).events == 2
+def test_the_last_offset_survives_so_that_nothing_is_drained_twice(erased: Settings) -> None:
+    before = 4
+    post(erased, live_event(30, customer=KEPT))
+    assert last_offset(erased.inbox) == before + 1
+    assert drain_inbox(erased).events == 2
 
 
 def test_an_unknown_customer_is_no_error_and_costs_nobody_anything(shop: Settings) -> None:
@@ -390,11 +404,10 @@ def test_an_unknown_customer_is_no_error_and_costs_nobody_anything(shop: Setting
     assert events_of(shop) == before
 
 
-def test_readmitting_opens_the_door_again(shop: Settings) -> None:
-    erasure.erase(shop, GONE, dry_run=False)
-    assert erasure.readmit(shop, GONE)
-    assert not erasure.readmit(shop, GONE)
-    assert post(shop, live_event(40, customer=GONE)).accepted == 1
+def test_readmitting_opens_the_door_again(erased: Settings) -> None:
+    assert erasure.readmit(erased, GONE)
+    assert not erasure.readmit(erased, GONE)
+    assert post(erased, live_event(40, customer=GONE)).accepted == 1
 
 
 def test_the_command_is_dry_by_default_and_speaks_json(
@@ -419,7 +432,6 @@ def test_the_command_is_light_to_import() -> None:
     assert ran.stdout.strip() == "False"
 
 
-def test_tables_still_accept_batches_after_the_log_was_cut(shop: Settings) -> None:
-    erasure.erase(shop, GONE, dry_run=False)
-    again = writing.append_once(tables.TABLES["events"], shop.lake, tables.EVENTS.empty_table(), "inbox", 1)
+def test_tables_still_accept_batches_after_the_log_was_cut(erased: Settings) -> None:
+    again = writing.append_once(tables.TABLES["events"], erased.lake, tables.EVENTS.empty_table(), "inbox", 1)
     assert not again.applied  # The transaction numbers outlive the log that recorded them.
