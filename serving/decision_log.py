@@ -1,7 +1,8 @@
 """The record of every answer: at once in memory, a moment later in SQLite.
 
 An answer never waits for its record to be stored, and a storage failure never fails an answer; what
-could not be stored is counted and stays readable from memory. The writer looks by itself every quarter of
+could not be stored is counted and stays readable from memory. Decisions for persons who are erased are
+forgotten in memory and never stored. The writer looks by itself every quarter of
 a second: waking it for each answer would make it compete with the answers for the interpreter.
 
 Belongs here: keeping and finding decisions. Does not belong here: making them.
@@ -18,6 +19,7 @@ import threading
 import msgspec
 
 from contracts.decisions import Decision
+from contracts.identity import LOGIN, TOMBSTONES_FILE, TombstoneError, Tombstones, TombstoneWatch
 from serving.profiles.history import to_microseconds
 
 KEPT_IN_MEMORY = 5_000
@@ -56,6 +58,8 @@ class DecisionLog:
         self._recent: collections.OrderedDict[str, Decision] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._waiting: collections.deque[Decision] = collections.deque()
+        self._tombstones = TombstoneWatch(path.with_name(TOMBSTONES_FILE))
+        self._known: Tombstones | None = None
         self._stop = threading.Event()
         self._encoder = msgspec.json.Encoder()
         self.stored = 0
@@ -114,7 +118,9 @@ class DecisionLog:
         running = True
         while running:
             running = not self._stop.wait(PAUSE_SECONDS)
+            self._forget_erased()
             group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            group = [decision for decision in group if not self._erased(decision)]
             if not group:
                 continue
             try:
@@ -129,6 +135,30 @@ class DecisionLog:
                     connection = None
         if connection is not None:
             connection.close()
+
+    def _forget_erased(self) -> None:
+        """Drop decisions of erased persons from memory whenever somebody was erased."""
+        try:
+            found = self._tombstones.current()
+        except TombstoneError as error:
+            logger.error("decisions: %s", error)
+            return
+        if found is self._known:
+            return
+        self._known = found
+        with self._lock:
+            for key in [key for key, decision in self._recent.items() if self._erased(decision)]:
+                del self._recent[key]
+
+    def _erased(self, decision: Decision) -> bool:
+        """Whether the decision answered somebody who was erased."""
+        if self._known is None:
+            return False
+        digests = self._known.digests
+        customer, session = decision.customer_id, decision.session_id
+        if customer is not None and self._known.of_identifier(LOGIN, customer) in digests:
+            return True
+        return session is not None and self._known.of_session(session) in digests
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)

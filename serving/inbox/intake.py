@@ -125,6 +125,7 @@ def _check(index: int, part: bytes, received_at: dt.datetime, latest: dt.datetim
         customer_id=event.customer_id,
         session_id=event.session_id,
         raw=_ENCODER.encode(event),
+        identifiers=tuple((identifier.kind, identifier.value) for identifier in event.identifiers),
     )
 
 

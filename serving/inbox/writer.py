@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from contracts.identity import TOMBSTONES_FILE, TombstoneError, TombstoneWatch
 from serving.inbox.schema import InboxError, connect, describe_failure
 
 REFUSED_KEPT = 10_000
@@ -42,6 +43,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
         customer_id: Or None.
         session_id: Or None.
         raw: Canonical JSON.
+        identifiers: Pairs of kind and value.
     """
 
     index: int
@@ -51,6 +53,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     customer_id: str | None
     session_id: str | None
     raw: bytes
+    identifiers: tuple[tuple[str, str], ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -74,13 +77,16 @@ class Receipt(msgspec.Struct, frozen=True):
 
     Attributes:
         accepted: Newly stored events.
-        duplicates: Indices of events that were stored before.
+        duplicates: Indices of events that were stored before, those of erased persons included: their sender
+            is told the same, so that it stops sending and learns nothing.
         offset: Offset of the last event stored by this batch, 0 for none.
+        erased: How many of the duplicates belong to erased persons; they were not stored.
     """
 
     accepted: int
     duplicates: tuple[int, ...]
     offset: int
+    erased: int = 0
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -116,6 +122,7 @@ class Inbox:
         self._on_commit = on_commit
         self._busy_seconds = busy_seconds
         self._max_bytes = max_bytes
+        self._tombstones = TombstoneWatch(path.with_name(TOMBSTONES_FILE))
         self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=queue_limit)
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -202,9 +209,14 @@ class Inbox:
         receipts = []
         any_refused = False
         connection.execute("BEGIN IMMEDIATE")
+        tombstones = self._tombstones.current()  # Inside the lock: an erasure writes them, then takes it.
         for job in jobs:
-            accepted, offset, duplicates = 0, 0, []
+            accepted, offset, duplicates, erased = 0, 0, [], 0
             for e in job.events:
+                if tombstones is not None and tombstones.holds(e.identifiers, e.source, e.event_id):
+                    duplicates.append(e.index)
+                    erased += 1
+                    continue
                 row = (
                     e.source, e.event_id, job.received_us, e.occurred_us, e.customer_id, e.session_id, e.raw,
                 )  # fmt: skip
@@ -215,10 +227,12 @@ class Inbox:
                 else:
                     duplicates.append(e.index)
             for r in job.refused:
+                if tombstones is not None and tombstones.mentioned(r.raw):
+                    continue
                 any_refused = True
                 row_refused = (job.received_us, r.index, r.field, r.message, r.raw[:REFUSED_BYTES])
                 connection.execute(_REFUSE, row_refused)
-            receipts.append(Receipt(accepted, tuple(duplicates), offset))
+            receipts.append(Receipt(accepted, tuple(duplicates), offset, erased))
         if any_refused:
             connection.execute(_TRIM, (REFUSED_KEPT,))
         connection.execute("COMMIT")
@@ -237,4 +251,8 @@ class Inbox:
 def _words(error: Exception) -> str:
     if isinstance(error, sqlite3.Error):
         return describe_failure(error)
-    return str(error) if isinstance(error, InboxError) else "the event store cannot be opened for writing"
+    return (
+        str(error)
+        if isinstance(error, (InboxError, TombstoneError))
+        else "the event store cannot be opened for writing"
+    )

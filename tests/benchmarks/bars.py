@@ -36,6 +36,11 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "lost_events": ("==", 0),
         "duplicated_events": ("==", 0),
     },
+    "identity": {
+        "precision": (">=", 0.995),
+        "recall": (">=", 0.95),
+        "undo_exact": ("==", 1),
+    },
     "pipeline": {
         "seconds_to_first_recommendation": ("<=", 900),
         "peak_memory_gb": ("<=", 6),

@@ -1,0 +1,437 @@
+"""Erasing a person: afterwards no byte of them is in any file, others are untouched, nothing brings them back."""
+
+import datetime as dt
+import hashlib
+import json
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from contracts.decisions import Decision
+from contracts.settings import ROOT, Settings, read_settings
+from feature_repo import online
+from feature_repo.build import build_views
+from feature_repo.snapshots import attach, connect
+from orchestration.cli.erase import command
+from orchestration.draining import drain_inbox
+from orchestration.lake import erasure, ingest, merges, tables, writing
+from orchestration.lake.erasure_search import find_traces, needles
+from orchestration.lake.erasure_shield import Shielded, store, tombstones_path
+from orchestration.lake.histories import publish_histories
+from orchestration.lake.identity import stitch_lake
+from orchestration.sources import WeeklyRows, Window
+from serving.decision_log import DecisionLog
+from serving.inbox.intake import check_events
+from serving.inbox.reader import last_offset, read_after
+from serving.inbox.writer import Inbox
+from serving.profiles.history import to_microseconds
+from serving.profiles.snapshot import current_name, read_snapshot
+
+FIRST = dt.date(2025, 3, 1)
+LAST = dt.date(2025, 3, 4)
+NOON = dt.datetime(2025, 3, 1, 12, tzinfo=dt.UTC)
+GONE, KEPT = "cust-Änne-71834", "cust-bruno-55120"
+OWN = {
+    "customer": GONE,
+    "email_sha256": hashlib.sha256(b"aenne@example.org").hexdigest(),
+    "loyalty_card": "card-90017734",
+    "device": "device-4fe2a9c1",
+    "cookie": "cookie-77ab03f2",
+}
+TABLET = "tablet-of-the-family"
+SECRETS = tuple(OWN.items())
+
+
+def ids(**pairs: str) -> str:
+    return json.dumps([{"kind": kind, "value": value} for kind, value in pairs.items()], ensure_ascii=False)
+
+
+def rows() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def add(hours: float, names: str, action: str, session: str, **more: Any) -> None:
+        moment = NOON + dt.timedelta(hours=hours)
+        found.append(
+            {
+                "event_id": f"e{len(found):03d}", "source": "toy", "occurred_at": moment, "received_at": moment,
+                "identifiers": names, "session_id": session, "channel": "web", "action": action,
+            } | more
+        )  # fmt: skip
+
+    sale = {
+        "product_id": "milk",
+        "quantity": 1.0,
+        "unit_price": 2.0,
+        "discount": 0.0,
+        "touchpoint": "store:1",
+    }
+    for day in range(3):
+        at = 24.0 * day
+        add(at, ids(cookie=OWN["cookie"]), "view", f"gone-visit-{day}", product_id="milk")
+        add(at + 0.1, ids(customer=GONE, cookie=OWN["cookie"]), "visit", f"gone-visit-{day}")
+        add(
+            at + 0.2,
+            ids(customer=GONE, email_sha256=OWN["email_sha256"]),
+            "purchase",
+            f"gone-visit-{day}",
+            **sale,
+        )
+        add(
+            at + 1,
+            ids(loyalty_card=OWN["loyalty_card"], customer=GONE),
+            "purchase",
+            f"gone-till-{day}",
+            **sale,
+        )
+        add(at + 2, ids(device=OWN["device"]), "view", f"gone-app-{day}", product_id="milk")
+        add(at + 2.1, ids(device=OWN["device"], customer=GONE), "visit", f"gone-app-{day}")
+        add(at + 3, ids(customer=GONE, device=TABLET), "visit", f"gone-tablet-{day}")
+        add(at + 3.1, ids(device=TABLET), "view", f"gone-tablet-{day}", product_id="milk")
+        add(at + 5, ids(customer=KEPT, device=TABLET), "visit", f"kept-tablet-{day}")
+        add(at + 5.1, ids(device=TABLET), "view", f"kept-tablet-{day}", product_id="milk")
+        add(at + 6, ids(customer=KEPT), "purchase", f"kept-till-{day}", **sale)
+    add(
+        80,
+        ids(customer=KEPT),
+        "share",
+        "kept-share",
+        detail=json.dumps({"referred": GONE}, ensure_ascii=False),
+    )
+    add(81, ids(customer=GONE), "purchase", "gone-broken")  # No product: a dead letter.
+    return found
+
+
+class Toy:
+    """A source of a few shoppers."""
+
+    def events(self, window: Window) -> pa.RecordBatchReader:
+        table = pa.Table.from_pylist(rows(), schema=tables.CANONICAL)
+        return pa.RecordBatchReader.from_batches(tables.CANONICAL, table.to_batches())
+
+    def products(self) -> pa.Table:
+        product = {
+            "product_id": "milk",
+            "category": "dairy",
+            "type": "fresh",
+            "kind": "good",
+            "sellable": True,
+        }
+        return pa.Table.from_pylist([product], schema=tables.PRODUCTS)
+
+    def customers(self, households: int | None) -> pa.Table:
+        found = [{"customer_id": GONE, "age": "40"}, {"customer_id": KEPT, "age": "50"}]
+        return pa.Table.from_pylist(found, schema=tables.CUSTOMERS)
+
+    def offers(self) -> pa.Table:
+        return tables.OFFERS.empty_table()
+
+    def exposures(self, window: Window) -> WeeklyRows:
+        raise NotImplementedError
+
+
+def live_event(number: int, **names: str) -> dict[str, Any]:
+    listed = [{"kind": kind, "value": value} for kind, value in names.items()]
+    moment = (NOON + dt.timedelta(hours=82, minutes=number)).isoformat()
+    return {
+        "event_id": f"live{number}", "source": "web", "occurred_at": moment, "channel": "web", "action": "view",
+        "product_id": "milk", "session_id": f"live-{listed[0]['value']}", "identifiers": listed,
+    }  # fmt: skip
+
+
+def post(settings: Settings, *events: dict[str, Any]) -> Any:
+    inbox = Inbox(settings.inbox)
+    parts = [json.dumps(event, ensure_ascii=False).encode() for event in events]
+    received = NOON + dt.timedelta(days=10)
+    good, refused = check_events(parts, received)
+    receipt = inbox.submit(to_microseconds(received), good, refused).result(timeout=20)
+    inbox.close()
+    return receipt
+
+
+def decide(settings: Settings, *customers: str | None) -> None:
+    log = DecisionLog(settings.decisions)
+    for number, customer in enumerate(customers):
+        log.record(
+            Decision(
+                decision_id=f"d{number}-{customer}", decided_at=NOON, as_of=NOON, touchpoint="home", path="model",
+                release="r1", items=(), customer_id=customer,
+                session_id="gone-visit-0" if customer is None else f"s-{customer}",
+            )
+        )  # fmt: skip
+    log.close()
+    assert log.lost == 0
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A home in which every store holds both people."""
+    home = tmp_path_factory.mktemp("erasure") / "home"
+    profile = home.parent / "toy.yaml"
+    profile.write_text("name: toy\ntitle: Toy\nsource: toy\nfirst_day: 2025-03-01\nlast_day: 2025-03-04\n")
+    settings = open_home(home)
+    window = Window(FIRST, LAST)
+    for _ in range(2):  # Twice: the first version's files stay for readers of old versions.
+        ingest.ingest_events(settings.lake, "toy", Toy(), window)
+    ingest.ingest_customers(settings.lake, Toy())
+    ingest.ingest_products(settings.lake, Toy())
+    broken = live_event(7, customer=GONE) | {"action": "no such action"}
+    post(settings, live_event(1, customer=GONE), live_event(2, customer=KEPT), broken)
+    drain_inbox(settings)
+    post(settings, live_event(3, device=OWN["device"]), live_event(4, customer=KEPT))
+    publish_histories(settings)
+    stitch_lake(settings.lake)
+    merges.merge(settings.lake, [merges.Proposal(("customer", GONE), ("cookie", OWN["cookie"]))])
+    entry = merges.never(settings.lake, ("customer", GONE), ("customer", KEPT), f"{GONE} asked for it")
+    merges.undo(settings.lake, entry.entry_id)
+    stitch_lake(settings.lake)
+    build_views(
+        settings,
+        ["customer", "customer_product", "product", "customer_type", "customer_category"],
+        FIRST,
+        LAST,
+    )
+    build_views(settings, ["store_product"], FIRST, LAST)
+    online.apply(settings)
+    online.materialize(
+        settings, NOON - dt.timedelta(days=1), NOON + dt.timedelta(days=5), ["customer", "customer_product"]
+    )
+    decide(settings, GONE, KEPT, None)
+    publish_histories(settings, inbox_offset=1)
+    frozen(settings)
+    (home / "logs").mkdir()
+    (home / "logs" / "serving.log").write_text(f"ERROR no answer for {GONE}\nINFO fine\n")
+    (home / "audiences").mkdir()
+    (home / "audiences" / "mail.csv").write_text(f"customer_id,name\n{GONE},Änne\n{KEPT},Bruno\n")
+    (home / "dagster").mkdir()
+    con = sqlite3.connect(home / "dagster" / "runs.db")
+    con.execute("create table event_logs (id integer primary key, event text, raw blob)")
+    con.execute("insert into event_logs values (1, ?, ?)", (f'{{"top": "{GONE}"}}', f"saw {GONE}".encode()))
+    con.commit()
+    con.close()
+    return home
+
+
+def frozen(settings: Settings) -> None:
+    folder = settings.home / "evaluation"
+    folder.mkdir()
+    table = pa.table(
+        {
+            "customer_id": [KEPT, GONE],
+            "request_at": [NOON, NOON],
+            "store_id": ["1", "1"],
+            "targets": [["milk"], ["milk"]],
+        }
+    )
+    pq.write_table(table, folder / "aaaa.parquet")
+    (folder / "LATEST.json").write_text(
+        json.dumps({"path": "aaaa.parquet", "sha256": "a", "events_version": 1})
+    )
+
+
+def open_home(home: pathlib.Path) -> Settings:
+    return read_settings({"CONTINUUM_HOME": str(home), "RETAILER": str(home.parent / "toy.yaml")})
+
+
+@pytest.fixture
+def shop(furnished: pathlib.Path, tmp_path: pathlib.Path) -> Settings:
+    shutil.copytree(furnished, tmp_path / "home")
+    shutil.copy(furnished.parent / "toy.yaml", tmp_path / "toy.yaml")
+    return open_home(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def once(furnished: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A home from which the person has been erased."""
+    home = tmp_path_factory.mktemp("erased") / "home"
+    shutil.copytree(furnished, home)
+    shutil.copy(furnished.parent / "toy.yaml", home.parent / "toy.yaml")
+    erasure.erase(open_home(home), GONE, dry_run=False)
+    return home
+
+
+@pytest.fixture
+def erased(once: pathlib.Path, tmp_path: pathlib.Path) -> Settings:
+    shutil.copytree(once, tmp_path / "home")
+    shutil.copy(once.parent / "toy.yaml", tmp_path / "toy.yaml")
+    return open_home(tmp_path / "home")
+
+
+def traces(settings: Settings) -> list[str]:
+    texts = needles(SECRETS)
+    return [
+        f"{trace.path.relative_to(settings.home)}: {trace.where}"
+        for trace in find_traces(settings.home, texts)
+    ]
+
+
+def events_of(settings: Settings) -> list[tuple[str, str]]:
+    con = connect()
+    attach(con, "events", settings.lake / "events")
+    return con.sql("select source, event_id from events order by all").fetchall()
+
+
+def files_of(home: pathlib.Path) -> dict[str, bytes]:
+    return {str(p.relative_to(home)): p.read_bytes() for p in home.rglob("*") if p.is_file()}
+
+
+def test_a_dry_run_lists_every_store_and_changes_nothing(shop: Settings) -> None:
+    before = files_of(shop.home)
+    done = erasure.erase(shop, GONE)
+    assert files_of(shop.home) == before
+    assert done.dry_run
+    assert set(done.subject.identifiers) == set(SECRETS)
+    assert done.subject.shared == (("device", TABLET),)
+    found = {store.store for store in done.stores if store.rows or store.mentions}
+    assert found == {
+        "inbox/inbox.sqlite", "inbox/decisions.sqlite", "profiles", "evaluation/aaaa.parquet", "features/online.db",
+        "features/customer", "features/customer_product", "features/customer_type", "features/customer_category",
+        "lake/events", "lake/customers", "lake/dead_letters", "lake/identity_events", "lake/identity_links",
+        "lake/identity_anchors", "lake/identity_ledger",
+    }  # fmt: skip
+
+
+def test_after_erasing_no_byte_is_found_and_others_keep_everything(shop: Settings) -> None:
+    kept_before = {(s, e) for s, e in events_of(shop)}
+    found = traces(shop)
+    assert len(found) > 20
+    assert any("online.db" in line for line in found)
+    assert any("histories.npz" in line for line in found)
+    done = erasure.erase(shop, GONE, dry_run=False)
+    assert traces(shop) == []
+    assert done.remaining == ()
+    toy = [row["event_id"] for row in rows() if row["event_id"] != "e034" and _kept(row)]
+    assert events_of(shop) == sorted([("toy", e) for e in toy] + [("web", "live2")])
+    assert len(kept_before) > len(events_of(shop))
+    snapshot = read_snapshot(shop.profiles, current_name(shop.profiles) or "")
+    assert snapshot.customers.tolist() == [KEPT]
+    assert [json.loads(raw)["event_id"] for _, _, raw in read_after(shop.inbox, 0, 10)] == ["live2", "live4"]
+    con = connect()
+    attach(con, "features", shop.features / "customer")
+    assert con.sql("select distinct customer_id from features").fetchall() == [(KEPT,)]
+    names = {"customer_id": [GONE, KEPT], "product_id": ["milk", "milk"]}
+    features = ["customer:c_orders", "customer_product:cp_orders"]
+    read = online.open_store(shop).get_online_features(
+        features, [dict(zip(names, row, strict=True)) for row in zip(*names.values(), strict=True)]
+    )
+    values = read.to_dict()
+    assert values["c_orders"][0] is None
+    assert values["c_orders"][1] == 3
+    latest = json.loads((shop.home / "evaluation" / "LATEST.json").read_text())
+    assert pq.read_table(shop.home / "evaluation" / latest["path"])["customer_id"].to_pylist() == [KEPT]
+    assert "INFO fine" in (shop.home / "logs" / "serving.log").read_text()
+    assert KEPT in (shop.home / "audiences" / "mail.csv").read_text()
+    shared = [e for e in events_of(shop) if e[1] in {"e008", "e009"}]
+    assert len(shared) == 2
+
+
+def _kept(row: dict[str, Any]) -> bool:
+    return str(row["session_id"]).startswith("kept")
+
+
+def test_no_replay_brings_the_person_back(erased: Settings) -> None:
+    source = Shielded(Toy(), erased)
+    ingest.ingest_events(erased.lake, "toy", source, Window(FIRST, LAST))
+    ingest.ingest_customers(erased.lake, source)
+    receipt = post(
+        erased, live_event(1, customer=GONE), live_event(3, device=OWN["device"]), live_event(9, customer=KEPT),
+        live_event(7, customer=GONE) | {"action": "no such action"},
+    )  # fmt: skip
+    assert (receipt.accepted, receipt.duplicates, receipt.erased) == (1, (0, 1), 2)
+    drain_inbox(erased)
+    decide(erased, GONE, KEPT, None)
+    stitch_lake(erased.lake)
+    mentions = [line for line in traces(erased) if not line.startswith("lake/events/")]
+    assert mentions == []
+    kept = {row["event_id"] for row in rows() if _kept(row) and row["event_id"] != "e034"}
+    assert {e for s, e in events_of(erased) if s == "toy"} == kept
+
+
+def test_a_new_owner_of_an_erased_device_is_welcome(erased: Settings) -> None:
+    receipt = post(erased, live_event(20, customer=KEPT, device=OWN["device"]))
+    assert (receipt.accepted, receipt.erased) == (1, 0)
+
+
+def test_a_killed_erasure_is_completed_by_the_next(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "erase_online", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erasure.erase(shop, GONE, dry_run=False)
+    assert traces(shop) != []
+    done = erasure.erase(shop, GONE, dry_run=False)
+    assert done.resumed
+    assert set(done.subject.identifiers) == set(SECRETS)  # The lake no longer knows them; the journal does.
+    assert traces(shop) == []
+    assert not list((shop.home / "erasures").glob("*.json"))
+
+
+def test_the_server_keeps_no_answer_of_an_erased_person_in_memory(shop: Settings) -> None:
+    log = DecisionLog(shop.decisions)
+    log.record(
+        Decision(
+            decision_id="late", decided_at=NOON, as_of=NOON, touchpoint="home", path="model", release="r",
+            items=(), customer_id=GONE,
+        )
+    )  # fmt: skip
+    assert log.find("late") is not None
+    tombstones = erasure.shield.load_or_draw(shop)
+    store(shop, tombstones, [tombstones.of_identifier("customer", GONE)])
+    log.close()
+    assert log.find("late") is None
+
+
+def test_the_last_offset_survives_so_that_nothing_is_drained_twice(erased: Settings) -> None:
+    before = 4
+    post(erased, live_event(30, customer=KEPT))
+    assert last_offset(erased.inbox) == before + 1
+    assert drain_inbox(erased).events == 2
+
+
+def test_an_unknown_customer_is_no_error_and_costs_nobody_anything(shop: Settings) -> None:
+    before = events_of(shop)
+    done = erasure.erase(shop, "nobody-we-know", dry_run=False)
+    assert not any(store.rows or store.mentions for store in done.stores)
+    assert events_of(shop) == before
+
+
+def test_readmitting_opens_the_door_again(erased: Settings) -> None:
+    assert erasure.readmit(erased, GONE)
+    assert not erasure.readmit(erased, GONE)
+    assert post(erased, live_event(40, customer=GONE)).accepted == 1
+
+
+def test_the_command_is_dry_by_default_and_speaks_json(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUUM_HOME", str(shop.home))
+    monkeypatch.setenv("RETAILER", shop.retailer)
+    runner = CliRunner()
+    listed = runner.invoke(command, [GONE, "--json"])
+    assert listed.exit_code == 0
+    assert json.loads(listed.stdout)["dry_run"]
+    assert not tombstones_path(shop).exists()
+    done = runner.invoke(command, [GONE, "--yes", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["remaining"] == []
+    assert "dry run" in runner.invoke(command, [KEPT]).stdout
+
+
+def test_the_command_is_light_to_import() -> None:
+    code = "import sys, orchestration.cli.erase as e; print(any(m in sys.modules for m in ('duckdb', 'pyarrow', 'feast')))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_tables_still_accept_batches_after_the_log_was_cut(erased: Settings) -> None:
+    again = writing.append_once(tables.TABLES["events"], erased.lake, tables.EVENTS.empty_table(), "inbox", 1)
+    assert not again.applied  # The transaction numbers outlive the log that recorded them.
