@@ -17,6 +17,9 @@ ABOUT = {
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
     "pipeline": "`make run` after installation, on 2 cores.",
+    "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
+    "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
+    "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
 }
 
 
