@@ -7,18 +7,16 @@ end it is the average effect. The coefficient is the area between the curve and 
 (0, 0) to (1, Q(N)), over the share k / N, by trapezoids. It is not divided by the area of a perfect order,
 which nobody can know. Customers with equal scores enter together, so their order does not matter.
 
-Belongs here: the curve, the coefficient, intervals. Does not belong here: scores (`uplift.py`).
+Belongs here: the curve, the coefficient, its bootstrap. Does not belong here: scores (`uplift.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from training.evaluation.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -119,44 +117,42 @@ def qini(score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, weight: 
 
 
 def resampled_qini(
-    scores: Mapping[str, list[Floats]],
-    folds: list[tuple[Flags, Floats]],
+    scores: Mapping[str, Sequence[Floats]],
+    parts: Sequence[npt.NDArray[np.int64]],
+    treated: npt.ArrayLike,
+    outcome: npt.ArrayLike,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Floats]:
-    """Mean Qini over folds under the bootstrap, every score on the same resampled customers.
+    """Mean Qini over parts under the bootstrap of customers, every score on the same resamples.
 
-    Scores of different folds come from different models and are never sorted together.
+    Scores of different parts (folds) come from different models and are never sorted together; a customer who
+    is in several parts, as in repeated cross-validation, is drawn for all of them at once.
 
     Args:
-        scores: By name, for each fold float64[C].
-        folds: For each fold ``treated`` and ``outcome``.
+        scores: By name, for each part float64[rows of the part].
+        parts: For each part int64, which customers.
+        treated: bool[C].
+        outcome: float64[C].
         resamples: How many.
         seed: Of the draws.
 
     Returns:
         By name float64[resamples + 1]; the first is the estimate on the customers as they are.
     """
-    checked = [check_trial(*fold) for fold in folds]
+    arm, y = check_trial(treated, outcome)
     orders = {
-        name: [_Order(np.asarray(score), *fold) for score, fold in zip(parts, checked, strict=True)]
-        for name, parts in scores.items()
+        name: [_Order(np.asarray(score), arm[rows], y[rows]) for score, rows in zip(each, parts, strict=True)]
+        for name, each in scores.items()
     }
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {name: [] for name in scores}
     for draw in range(resamples + 1):
-        weights: list[Floats | None] = [
-            None if draw == 0 else np.bincount(rng.integers(0, len(y), len(y)), minlength=len(y)).astype(float)
-            for _, y in checked
-        ]
-        for name, parts in orders.items():
-            values = [order.curve(w).coefficient for order, w in zip(parts, weights, strict=True)]
+        drawn = np.arange(len(y)) if draw == 0 else rng.integers(0, len(y), len(y))
+        weight = np.bincount(drawn, minlength=len(y)).astype(np.float64)
+        for name, each in orders.items():
+            values = [
+                order.curve(weight[rows]).coefficient for order, rows in zip(each, parts, strict=True)
+            ]
             found[name].append(float(np.mean(values)))
     return {name: np.array(values) for name, values in found.items()}
-
-
-def interval(draws: Floats, level: float = 0.95) -> Interval:
-    """Estimate and percentile interval of one row of `resampled_qini`."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws[1:], [tail, 1 - tail])
-    return Interval(float(draws[0]), float(low), float(high))

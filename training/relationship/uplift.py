@@ -43,13 +43,13 @@ class UpliftParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         threads: CPU threads.
     """
 
-    trees: int = 120
-    leaves: int = 6
+    trees: int = 60
+    leaves: int = 4
     learning_rate: float = 0.03
-    min_leaf: int = 200
+    min_leaf: int = 400
     ridge: float = 10.0
     feature_share: float = 0.8
-    folds: int = 2
+    folds: int = 5
     threads: int = 1
 
     def lightgbm(self, seed: int) -> dict[str, float | int | bool]:
@@ -121,7 +121,7 @@ def _model(X: Floats, y: Floats, params: UpliftParams, seed: int) -> Callable[[F
     binary = bool(np.isin(y, (0.0, 1.0)).all())
     booster = lgb.train(
         {**params.lightgbm(seed), "objective": "binary" if binary else "regression"},
-        lgb.Dataset(X, y, free_raw_data=True),
+        lgb.Dataset(X, y),
         num_boost_round=params.trees,
     )
     return lambda rows: np.asarray(booster.predict(rows, num_threads=params.threads), np.float64)
@@ -201,13 +201,29 @@ def choose(
     values: dict[str, list[float]] = {name: [] for name in learners}
     for number in range(folds):
         inside, outside = fold == number, fold != number
-        scores: dict[str, Floats] = {
-            name: fit(name, X[outside], arm[outside], y[outside], None, params, seed).predict(X[inside])
-            for name in (SINGLE if "blend" in learners else [n for n in learners if n != "blend"])
-        }
-        if "blend" in learners:
-            scores["blend"] = np.mean([scores[name] for name in SINGLE], axis=0)
+        scores = effects(X[outside], arm[outside], y[outside], X[inside], params, learners, seed)
         for name in learners:
             values[name].append(qini(scores[name], arm[inside], y[inside]))
     means = {name: float(np.mean(each)) for name, each in values.items()}
     return max(learners, key=lambda name: means[name]), means
+
+
+def effects(
+    X: Floats,
+    treated: npt.ArrayLike,
+    outcome: npt.ArrayLike,
+    ask: Floats,
+    params: UpliftParams | None = None,
+    learners: Sequence[Learner] = LEARNERS,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Fit several learners on some customers and ask them about others.
+
+    Returns:
+        By learner float64[A], effects on the customers of ``ask``.
+    """
+    needed = SINGLE if "blend" in learners else [name for name in learners if name != "blend"]
+    found = {name: fit(name, X, treated, outcome, None, params, seed).predict(ask) for name in needed}
+    if "blend" in learners:
+        found["blend"] = np.mean([found[name] for name in SINGLE], axis=0)
+    return {name: found[name] for name in learners}
