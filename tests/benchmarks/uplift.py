@@ -57,7 +57,9 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
     drawn: dict[str, dict[str, Floats]] = {}
     for arm, segment in ARMS.items():
         X, treated, visit = encode([row for row in rows if row["segment"] in (segment, NONE)], segment)
-        drawn[arm], chosen = measure_arm(X, treated, visit, python, 1 if quick else REPEATS, resamples, progress)
+        drawn[arm], chosen = measure_arm(
+            X, treated, visit, python, 1 if quick else REPEATS, resamples, progress
+        )
         measured |= numbers_of(arm, drawn[arm])
         measured |= {f"qini_{arm}_{side}chosen": json.dumps(names) for side, names in chosen.items()}
         measured[f"effect_{arm}"] = float(visit[treated].mean() - visit[~treated].mean())
@@ -124,9 +126,7 @@ def measure_arm(
                 for name in names
             }  # fmt: skip
             picked.append(max(names, key=lambda name: means[name]))
-        scores["causalml" if side else "ours"] = [
-            found[place][name] for place, name in enumerate(picked)
-        ]
+        scores["causalml" if side else "ours"] = [found[place][name] for place, name in enumerate(picked)]
         chosen[side] = {name: picked.count(name) for name in names if name in picked}
     return resampled_qini(scores, parts, treated, visit, resamples, SEED), chosen
 
@@ -199,9 +199,7 @@ def ask_peer(
         if done.returncode:
             raise RuntimeError(f"causalml failed:\n{done.stderr[-1500:]}")
         found = np.load(folder / "effects.npz")
-        return [
-            dict(zip(SINGLE, found[f"effect_{number}"], strict=True)) for number in range(len(tasks))
-        ]
+        return [dict(zip(SINGLE, found[f"effect_{number}"], strict=True)) for number in range(len(tasks))]
 
 
 def data_folder() -> pathlib.Path:

@@ -121,7 +121,11 @@ def read_visits(households: int | None) -> Visits:
     at = baskets["at"].to_numpy("datetime64[us]").astype(np.int64) / 86_400e6
     discount = (baskets["retail"] + baskets["coupon"]).to_numpy(np.float64)
     return make_visits(
-        baskets["household_id"].astype(str).to_numpy(np.str_), at, baskets["spend"], baskets["lines"], discount
+        baskets["household_id"].astype(str).to_numpy(np.str_),
+        at,
+        baskets["spend"],
+        baskets["lines"],
+        discount,
     )
 
 

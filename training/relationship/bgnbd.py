@@ -66,7 +66,9 @@ class BgNbd:
         )
         return np.where(x > 0, special.expit(-log_odds), 1.0)
 
-    def expected_purchases(self, horizon: Floats | float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
+    def expected_purchases(
+        self, horizon: Floats | float, frequency: Floats, recency: Floats, age: Floats
+    ) -> Floats:
         """Purchases expected in the time after the observation (equation 10 of the paper).
 
         The hypergeometric function is taken after Euler's transformation, in which the number of purchases
@@ -88,7 +90,9 @@ class BgNbd:
         t = np.asarray(horizon, np.float64)
         if np.any(~(t >= 0)):
             raise ValueError(f"horizon is {float(np.min(t))}; expected at least 0")
-        a = self.a if abs(self.a - 1) > NEAR_ONE else 1 + NEAR_ONE  # the limit at 1 exists, the formula does not
+        a = (
+            self.a if abs(self.a - 1) > NEAR_ONE else 1 + NEAR_ONE
+        )  # the limit at 1 exists, the formula does not
         whole = a + self.b + x - 1
         z = t / (self.alpha + T + t)
         shrunk = (1 - z) ** (a - 1) * special.hyp2f1(a + self.b - 1 - self.r, a - 1, whole, z)
@@ -110,7 +114,7 @@ def check_counts(frequency: Floats, recency: Floats, age: Floats) -> tuple[Float
     rules = (
         ("frequency", ~(np.isfinite(x) & (x >= 0)), "a finite number of at least 0"),
         ("recency", ~(np.isfinite(t_x) & (t_x >= 0)), "a finite time of at least 0"),
-        ("age", ~(np.isfinite(T) & (T + 1e-9 >= t_x)), "a finite time not before the recency"),
+        ("age", ~(np.isfinite(T) & (t_x <= T + 1e-9)), "a finite time not before the recency"),
         ("recency", (x == 0) & (t_x > 0), "0 for a customer without repeat purchases"),
     )
     for name, wrong, expected in rules:
@@ -126,7 +130,9 @@ def log_likelihood(params: Floats, x: Floats, t_x: Floats, T: Floats) -> tuple[f
     r, alpha, a, b = params
     repeat = x > 0
     ends = -(r + x) * np.log(alpha + T)
-    left = np.where(repeat, np.log(a) - np.log(b + np.maximum(x, 1) - 1) - (r + x) * np.log(alpha + t_x), -np.inf)
+    left = np.where(
+        repeat, np.log(a) - np.log(b + np.maximum(x, 1) - 1) - (r + x) * np.log(alpha + t_x), -np.inf
+    )
     either = np.logaddexp(ends, left)
     total = (
         special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha)

@@ -81,10 +81,14 @@ def rows_at(visits: Visits, cuts: Floats, horizon: float, known_until: float, ce
         parts.append(Rows(who, np.full(size, cut), table, days, np.full(size, watched), spend))
     if not sum(map(len, parts)):
         raise ValueError("nobody has bought before any cut; expected some customers")
-    return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Rows)))
+    return Rows(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Rows))
+    )
 
 
-def learning_cuts(first: float, test: float, horizon: float, step: float = 14.0, warm_up: float = 35.0) -> Floats:
+def learning_cuts(
+    first: float, test: float, horizon: float, step: float = 14.0, warm_up: float = 35.0
+) -> Floats:
     """Cuts whose windows end by the moment that will be judged, oldest first.
 
     Args:
@@ -108,5 +112,8 @@ def learning_cuts(first: float, test: float, horizon: float, step: float = 14.0,
 
 def average_spend_baseline(rows: Rows, horizon: float, shortest: float = 28.0) -> Floats:
     """Spend in the horizon if a customer goes on as on average so far: what a shop would do without a model."""
-    spend, age = rows.features[:, FEATURES.index("spend")], rows.features[:, FEATURES.index("days_since_first")]
+    spend, age = (
+        rows.features[:, FEATURES.index("spend")],
+        rows.features[:, FEATURES.index("days_since_first")],
+    )
     return spend / np.maximum(age, shortest) * horizon

@@ -54,7 +54,9 @@ class GammaGamma:
         """
         x, m = np.asarray(purchases, np.float64), np.asarray(average, np.float64)
         if self.q <= 1 and np.any(x == 0):
-            raise ValueError(f"q is {self.q:.3f}, so the mean over customers is infinite; expected purchases of each")
+            raise ValueError(
+                f"q is {self.q:.3f}, so the mean over customers is infinite; expected purchases of each"
+            )
         return self.p * (self.v + x * np.where(x > 0, m, 0.0)) / (self.p * x + self.q - 1)
 
 
@@ -71,7 +73,9 @@ def fit(purchases: Floats, average: Floats) -> GammaGamma:
     """
     x, m = np.asarray(purchases, np.float64), np.asarray(average, np.float64)
     if x.shape != m.shape or x.ndim != 1 or not len(x):
-        raise ValueError(f"purchases and average have shapes {x.shape}, {m.shape}; expected one float64[C], C >= 1")
+        raise ValueError(
+            f"purchases and average have shapes {x.shape}, {m.shape}; expected one float64[C], C >= 1"
+        )
     for name, values, wrong, expected in (
         ("purchases", x, ~(x >= 1), "at least 1"),
         ("average", m, ~(np.isfinite(m) & (m > 0)), "a finite amount above 0"),

@@ -72,7 +72,9 @@ def encode(columns: Mapping[str, Sequence[object] | npt.NDArray[np.generic]]) ->
     """
     for name in (*NUMBERS, "Month", "VisitorType", "Weekend"):
         if name not in columns:
-            raise ValueError(f"field '{name}' is missing; expected all of {', '.join(FEATURES[: -len(DERIVED)])}")
+            raise ValueError(
+                f"field '{name}' is missing; expected all of {', '.join(FEATURES[: -len(DERIVED)])}"
+            )
     found: dict[str, Floats] = {}
     for name in NUMBERS:
         try:
@@ -137,7 +139,11 @@ class Intent:
 
 
 def fit(
-    X: Floats, bought: npt.ArrayLike, groups: npt.ArrayLike | None = None, params: IntentParams | None = None, seed: int = 0
+    X: Floats,
+    bought: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    params: IntentParams | None = None,
+    seed: int = 0,
 ) -> Intent:
     """Fit trees and calibration.
 
@@ -154,7 +160,9 @@ def fit(
     """
     X, y = np.asarray(X, np.float64), np.asarray(bought).astype(np.float64)
     if X.ndim != 2 or y.shape != (len(X),):
-        raise ValueError(f"features and bought have shapes {X.shape}, {y.shape}; expected float64[M, F] and bool[M]")
+        raise ValueError(
+            f"features and bought have shapes {X.shape}, {y.shape}; expected float64[M, F] and bool[M]"
+        )
     chosen = params or IntentParams()
     fold = folds_of(y, np.arange(len(y)) if groups is None else groups, chosen.folds, seed)
     boosters, log_odds = [], np.zeros(len(y))
@@ -185,7 +193,9 @@ def platt(log_odds: Floats, happened: Floats) -> tuple[float, float]:
     def loss(line: Floats) -> tuple[float, Floats]:
         z = line[0] * log_odds + line[1]
         gap = special.expit(z) - happened
-        return float(np.mean(np.logaddexp(0, z) - happened * z)), np.array([np.mean(gap * log_odds), gap.mean()])
+        return float(np.mean(np.logaddexp(0, z) - happened * z)), np.array(
+            [np.mean(gap * log_odds), gap.mean()]
+        )
 
     found = optimize.minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS")
     return float(found.x[0]), float(found.x[1])

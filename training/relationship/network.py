@@ -79,10 +79,14 @@ def check_features(X: npt.ArrayLike, rows: int | None = None) -> Floats:
     found = np.asarray(X, np.float64)
     if found.ndim != 2 or not found.size or (rows is not None and len(found) != rows):
         wanted = "M" if rows is None else str(rows)
-        raise ValueError(f"features have shape {found.shape}; expected float64[{wanted}, F] with rows and columns")
+        raise ValueError(
+            f"features have shape {found.shape}; expected float64[{wanted}, F] with rows and columns"
+        )
     if np.isinf(found).any():
         row, column = np.argwhere(np.isinf(found))[0].tolist()
-        raise ValueError(f"features are infinite at row {row}, column {column}; expected finite numbers or NaN")
+        raise ValueError(
+            f"features are infinite at row {row}, column {column}; expected finite numbers or NaN"
+        )
     return found
 
 

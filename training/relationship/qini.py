@@ -79,17 +79,23 @@ def check_trial(treated: npt.ArrayLike, outcome: npt.ArrayLike) -> tuple[Flags, 
     """
     arm, y = np.asarray(treated), np.asarray(outcome, np.float64)
     if arm.shape != y.shape or arm.ndim != 1:
-        raise ValueError(f"treated and outcome have shapes {arm.shape}, {y.shape}; expected one array [C] each")
+        raise ValueError(
+            f"treated and outcome have shapes {arm.shape}, {y.shape}; expected one array [C] each"
+        )
     if not np.isin(arm, (0, 1)).all():
         raise ValueError("treated holds other values than 0 and 1; expected one arm against none")
     if not np.isfinite(y).all():
-        raise ValueError(f"outcome of customer {int(np.flatnonzero(~np.isfinite(y))[0])} is not a finite number")
+        raise ValueError(
+            f"outcome of customer {int(np.flatnonzero(~np.isfinite(y))[0])} is not a finite number"
+        )
     if arm.min(initial=1) == arm.max(initial=0):
         raise ValueError("treated holds one group only; expected treated and untreated customers")
     return arm.astype(bool), y
 
 
-def qini_curve(score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, weight: Floats | None = None) -> Curve:
+def qini_curve(
+    score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, weight: Floats | None = None
+) -> Curve:
     """The curve of one score.
 
     Args:
@@ -107,7 +113,9 @@ def qini_curve(score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, we
     return _Order(np.asarray(score, np.float64), arm, y).curve(weight)
 
 
-def qini(score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, weight: Floats | None = None) -> float:
+def qini(
+    score: Floats, treated: npt.ArrayLike, outcome: npt.ArrayLike, weight: Floats | None = None
+) -> float:
     """The Qini coefficient; see the head of this module for its definition.
 
     Raises:
@@ -151,8 +159,6 @@ def resampled_qini(
         drawn = np.arange(len(y)) if draw == 0 else rng.integers(0, len(y), len(y))
         weight = np.bincount(drawn, minlength=len(y)).astype(np.float64)
         for name, each in orders.items():
-            values = [
-                order.curve(weight[rows]).coefficient for order, rows in zip(each, parts, strict=True)
-            ]
+            values = [order.curve(weight[rows]).coefficient for order, rows in zip(each, parts, strict=True)]
             found[name].append(float(np.mean(values)))
     return {name: np.array(values) for name, values in found.items()}

@@ -94,10 +94,14 @@ def make_visits(
         if values.shape != (size,):
             raise ValueError(f"{name} has shape {values.shape}; expected ({size},) like customer")
         if not np.isfinite(values).all():
-            raise ValueError(f"{name} of visit {int(np.flatnonzero(~np.isfinite(values))[0])} is not a finite number")
+            raise ValueError(
+                f"{name} of visit {int(np.flatnonzero(~np.isfinite(values))[0])} is not a finite number"
+            )
     customers, index = np.unique(names, return_inverse=True)
     order = np.lexsort((columns["at"], index))
-    return Visits(customers, index[order].astype(np.int64), **{name: values[order] for name, values in columns.items()})
+    return Visits(
+        customers, index[order].astype(np.int64), **{name: values[order] for name, values in columns.items()}
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +141,9 @@ def counts(visits: Visits, cut: float) -> Counts:
     total = np.add.reduceat(spend, start) if len(start) else np.zeros(0)
     repeats = number - 1.0
     average = np.where(repeats > 0, (total - spend[start]) / np.maximum(repeats, 1), 0.0)
-    return Counts(present, repeats, at[stop] - at[start], np.maximum(cut - at[start], at[stop] - at[start]), average)
+    return Counts(
+        present, repeats, at[stop] - at[start], np.maximum(cut - at[start], at[stop] - at[start]), average
+    )
 
 
 def features(visits: Visits, cut: float) -> tuple[Ints, Floats]:

@@ -1,7 +1,7 @@
 """What a contact changes, for each customer: S, T, X and DR learners over LightGBM.
 
 S and T learners are the plain ones, the X learner is that of Künzel et al. (2019), the DR learner that of
-Kennedy (2023) with cross-fitted outcome models. Who was contacted is expected to be random with a known
+Kennedy (2023, algorithm 1): outcome models on some folds, the effect on another, averaged over rotations. Who was contacted is expected to be random with a known
 probability, as in a trial; the probability may vary by customer.
 
 Belongs here: the learners, how one is chosen. Does not belong here: how they are judged (`qini.py`).
@@ -39,7 +39,7 @@ class UpliftParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         min_leaf: Fewest customers in a leaf.
         ridge: L2 penalty of leaves.
         feature_share: Share of features that a tree sees.
-        folds: Of the DR learner's cross-fitting.
+        folds: Of the DR learner's sample splitting.
         threads: CPU threads.
     """
 
@@ -49,7 +49,7 @@ class UpliftParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_leaf: int = 400
     ridge: float = 10.0
     feature_share: float = 0.8
-    folds: int = 5
+    folds: int = 3
     threads: int = 1
 
     def lightgbm(self, seed: int) -> dict[str, float | int | bool]:
@@ -151,16 +151,17 @@ def _fit_x(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams
 
 
 def _fit_dr(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams, seed: int) -> Effect:
-    pseudo = np.zeros(len(y))
     fold = split(arm, y, params.folds, seed)
+    finals: list[Callable[[Floats], Floats]] = []
     for number in range(params.folds):
         inside, outside = fold == number, fold != number
         treated = _model(X[outside & arm], y[outside & arm], params, seed)(X[inside])
         control = _model(X[outside & ~arm], y[outside & ~arm], params, seed)(X[inside])
         known = np.where(arm[inside], treated, control)
         weight = (arm[inside] - share[inside]) / (share[inside] * (1 - share[inside]))
-        pseudo[inside] = treated - control + weight * (y[inside] - known)
-    return _Formula(_model(X, pseudo, params, seed + 1))
+        pseudo = treated - control + weight * (y[inside] - known)
+        finals.append(_model(X[inside], pseudo, params, seed + 1))
+    return _Formula(lambda rows: np.mean([final(rows) for final in finals], axis=0))
 
 
 def split(treated: npt.ArrayLike, outcome: npt.ArrayLike, folds: int, seed: int) -> Ints:

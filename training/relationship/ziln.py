@@ -85,7 +85,9 @@ def loss(outputs: torch.Tensor, spend: torch.Tensor) -> torch.Tensor:
     some = (spend > 0).to(spend.dtype)
     chance = nn.functional.binary_cross_entropy_with_logits(spends, some)
     log_spend = torch.log(torch.where(spend > 0, spend, torch.ones_like(spend)))
-    amount = torch.log(scale) + 0.5 * math.log(2 * math.pi) + log_spend + ((log_spend - place) / scale) ** 2 / 2
+    amount = (
+        torch.log(scale) + 0.5 * math.log(2 * math.pi) + log_spend + ((log_spend - place) / scale) ** 2 / 2
+    )
     return chance + torch.mean(some * amount)
 
 
@@ -110,7 +112,9 @@ def fit(
     """
     for name, values in (("spend", spend), ("validation spend", validation[1])):
         if not np.all(np.isfinite(values) & (np.asarray(values) >= 0)):
-            raise ValueError(f"{name} holds negative or infinite amounts; expected finite amounts of at least 0")
+            raise ValueError(
+                f"{name} holds negative or infinite amounts; expected finite amounts of at least 0"
+            )
     if not np.any(spend > 0):
         raise ValueError("spend is 0 for every customer; expected some who spend")
     unit = float(np.median(spend[spend > 0]))
