@@ -131,7 +131,7 @@ class Intent:
         Raises:
             ValueError: The number of features differs from what was learned from.
         """
-        X = np.asarray(X, np.float64)
+        X = single(X)
         width = self.boosters[0].num_feature()
         if X.ndim != 2 or X.shape[1] != width:
             raise ValueError(f"features have shape {X.shape}; expected float64[M, {width}]")
@@ -158,7 +158,7 @@ def fit(
     Raises:
         ValueError: Shapes do not fit, or a fold holds one class only.
     """
-    X, y = np.asarray(X, np.float64), np.asarray(bought).astype(np.float64)
+    X, y = single(X), np.asarray(bought).astype(np.float64)
     if X.ndim != 2 or y.shape != (len(X),):
         raise ValueError(
             f"features and bought have shapes {X.shape}, {y.shape}; expected float64[M, F] and bool[M]"
@@ -185,6 +185,11 @@ def fit(
         boosters.append(booster)
     slope, intercept = platt(log_odds, y)
     return Intent(tuple(boosters), slope, intercept, special.expit(slope * log_odds + intercept))
+
+
+def single(X: npt.ArrayLike) -> Floats:
+    """Features with the precision that the served graph reads (float32), so that no threshold tells them apart."""
+    return np.asarray(X, np.float32).astype(np.float64)
 
 
 def platt(log_odds: Floats, happened: Floats) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """What a contact changes, for each customer: S, T, X and DR learners over LightGBM.
 
 S and T learners are the plain ones, the X learner is that of Künzel et al. (2019), the DR learner that of
-Kennedy (2023, algorithm 1): outcome models on some folds, the effect on another, averaged over rotations. Who was contacted is expected to be random with a known
-probability, as in a trial; the probability may vary by customer.
+Kennedy (2023, algorithm 1): outcome models on some folds, the effect on another, averaged over rotations. Who was
+contacted is expected to be random with a known probability, as in a trial; the probability may vary by customer.
 
 Belongs here: the learners, how one is chosen. Does not belong here: how they are judged (`qini.py`).
 """
