@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from contracts.settings import read_settings
 from training.evaluation.statistics import Interval
-from training.relationship import bgnbd, cuts, gammagamma, measures, survival, ziln
+from training.relationship import bgnbd, cuts, gammagamma, learn, measures
 from training.relationship.summaries import FEATURES, Visits, counts, make_visits
 
 Floats = npt.NDArray[np.float64]
@@ -133,12 +133,11 @@ def complete_journey(quick: bool, progress: Progress) -> tuple[dict[str, Any], d
     """Churn and value, learned before the cut and judged after it."""
     visits = read_visits(QUICK_HOUSEHOLDS if quick else None)
     test = float((CUT - dt.date(1970, 1, 1)).days)
-    first = float(visits.at.min())
     judged = cuts.rows_at(visits, np.array([test]), WINDOW, test + WINDOW)
     resamples = 100 if quick else measures.RESAMPLES
     measured: dict[str, Any] = {"households": len(judged)}
 
-    hazards = learn_survival(visits, first, test)
+    hazards = learn.learn_survival(visits, test, seed=SEED)
     churned = (judged.days >= CHURN_DAYS).astype(np.float64)
     chance = hazards.churn(judged.features, CHURN_DAYS)
     numbers = counts(visits, test)
@@ -157,7 +156,7 @@ def complete_journey(quick: bool, progress: Progress) -> tuple[dict[str, Any], d
     measured["churn_share"] = float(churned.mean())
     progress(f"churn: AUC {measured['churn_auc']:.4f}, recency {measured['churn_auc_recency_baseline']:.4f}")
 
-    worth = learn_value(visits, first, test)
+    worth = learn.learn_value(visits, test, WINDOW, seed=SEED)
     repeat = (numbers.frequency > 0) & (numbers.average > 0)
     money = gammagamma.fit(numbers.frequency[repeat], numbers.average[repeat])
     spend = money.expected_spend(np.where(repeat, numbers.frequency, 0), numbers.average)
@@ -182,27 +181,6 @@ def complete_journey(quick: bool, progress: Progress) -> tuple[dict[str, Any], d
         "resamples": resamples, "gain": "ours minus baseline, for mae baseline minus ours",
         "calibration_bins": f"{measures.BINS} of equal size",
     }  # fmt: skip
-
-
-def learn_survival(visits: Visits, first: float, test: float) -> survival.Survival:
-    """Learn from cuts up to three weeks before the judged one; outcomes not yet known by then are censored."""
-    horizon = survival.EDGES[-1]
-    moments = cuts.learning_cuts(first, test, 21.0)
-    rows = cuts.rows_at(visits, moments, horizon, test, censored=True)
-    later = rows.cut > moments[-3]
-    learning, held = rows.select(~later), rows.select(later)
-    return survival.fit(
-        learning.features, learning.hazard_targets(), (held.features, held.hazard_targets()), seed=SEED
-    )
-
-
-def learn_value(visits: Visits, first: float, test: float) -> ziln.Ziln:
-    """Learn from cuts whose whole window ends by the judged one; the last of them chooses the epoch."""
-    moments = cuts.learning_cuts(first, test, WINDOW)
-    rows = cuts.rows_at(visits, moments, WINDOW, test)
-    later = rows.cut == moments[-1]
-    learning, held = rows.select(~later), rows.select(later)
-    return ziln.fit(learning.features, learning.spend, (held.features, held.spend), seed=SEED)
 
 
 def spread(drawn: dict[str, Floats], ours: str, baseline: str, gain: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ import pathlib
 import warnings
 from collections.abc import Callable
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -44,7 +45,10 @@ def export_intent(model: Intent, path: pathlib.Path) -> None:
     nodes, sums = [], []
     for number, booster in enumerate(model.boosters):
         converted = convert_lightgbm(
-            booster, initial_types=[("features", FloatTensorType([None, width]))], target_opset=15, zipmap=False
+            single_thresholds(booster),
+            initial_types=[("features", FloatTensorType([None, width]))],
+            target_opset=15,
+            zipmap=False,
         )
         trees = next(node for node in converted.graph.node if node.op_type.startswith("TreeEnsemble"))
         nodes.append(_as_regressor(trees, f"fold_{number}"))
@@ -71,6 +75,25 @@ def export_intent(model: Intent, path: pathlib.Path) -> None:
     made = helper.make_model(graph, opset_imports=opsets, producer_name="continuum", ir_version=IR_VERSION)
     onnx.checker.check_model(made)
     onnx.save(made, path)
+
+
+def single_thresholds(booster: lgb.Booster) -> lgb.Booster:
+    """The same trees with thresholds rounded down to float32.
+
+    A float32 feature is at most a threshold exactly if it is at most the largest float32 below it. Converters round
+    to the nearest one instead, which sends a feature just above the threshold to the wrong side.
+    """
+    lines = []
+    for line in booster.model_to_string().split("\n"):
+        if line.startswith("tree_sizes="):
+            continue  # byte counts of the text, which are about to change; LightGBM parses without them
+        if line.startswith("threshold="):
+            exact = np.array(line.removeprefix("threshold=").split(), np.float64)
+            near = exact.astype(np.float32)
+            below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
+            line = "threshold=" + " ".join(repr(float(value)) for value in below)
+        lines.append(line)
+    return lgb.Booster(model_str="\n".join(lines))
 
 
 def _as_regressor(trees: onnx.NodeProto, output: str) -> onnx.NodeProto:

@@ -87,8 +87,8 @@ def targets(days: Floats, observed: Floats, edges: tuple[float, ...] = EDGES) ->
         edges: Ends of the intervals.
 
     Returns:
-        float64[M, 2, K]: at risk (0, 1) and bought (0, 1). An interval that ends after the watch is at risk only
-        if the purchase was seen inside it.
+        float64[M, 2, K]: at risk (0, 1) and bought (0, 1). An interval that ends after the watch counts for
+        nothing: learning from its purchases alone would make everybody look quicker.
 
     Raises:
         ValueError: A number is negative or not a number.
@@ -100,8 +100,9 @@ def targets(days: Floats, observed: Floats, edges: tuple[float, ...] = EDGES) ->
     stop = np.asarray(edges)
     start = np.concatenate([[0.0], stop[:-1]])
     seen = np.where(days < observed, days, np.inf)[:, None]
-    bought = (seen >= start) & (seen < stop)
-    through = (seen >= stop) & (observed[:, None] >= stop)
+    whole = observed[:, None] >= stop
+    bought = (seen >= start) & (seen < stop) & whole
+    through = (seen >= stop) & whole
     return np.stack([bought | through, bought], axis=1).astype(np.float64)
 
 

@@ -38,7 +38,11 @@ def likelihood_by_integral(model: BgNbd, x: int, t_x: float, T: float) -> float:
     def individual(p: float, rate: float) -> float:
         alive = (1 - p) ** x * rate**x * np.exp(-rate * T)
         left = p * (1 - p) ** max(x - 1, 0) * rate**x * np.exp(-rate * t_x) if x else 0.0
-        return (alive + left) * stats.gamma.pdf(rate, model.r, scale=1 / model.alpha) * stats.beta.pdf(p, model.a, model.b)
+        return (
+            (alive + left)
+            * stats.gamma.pdf(rate, model.r, scale=1 / model.alpha)
+            * stats.beta.pdf(p, model.a, model.b)
+        )
 
     return integrate.dblquad(individual, 0, 20, 0, 1, epsabs=1e-9, epsrel=1e-6)[0]
 
@@ -121,7 +125,9 @@ def test_counts_that_cannot_be_are_named() -> None:
         bgnbd.fit(np.array([1.0, -2.0]), fine, fine + 3)
     with pytest.raises(ValueError, match="age of customer 0 is 0.5; expected a finite time not before"):
         bgnbd.fit(fine, fine, np.array([0.5, 9.0]))
-    with pytest.raises(ValueError, match="recency of customer 0 is 1.0; expected 0 for a customer without repeat"):
+    with pytest.raises(
+        ValueError, match="recency of customer 0 is 1.0; expected 0 for a customer without repeat"
+    ):
         bgnbd.fit(np.array([0.0, 1.0]), fine, fine + 3)
     with pytest.raises(ValueError, match="0 for every customer"):
         bgnbd.fit(np.zeros(3), np.zeros(3), np.ones(3))

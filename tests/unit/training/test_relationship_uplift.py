@@ -61,7 +61,9 @@ def test_ties_enter_together_so_their_order_does_not_matter() -> None:
     X, treated, outcome, _ = trial(500)
     score = np.round(X[:, 1])
     order = np.random.default_rng(0).permutation(500)
-    assert qini(score, treated, outcome) == pytest.approx(qini(score[order], treated[order], outcome[order]), abs=1e-12)
+    assert qini(score, treated, outcome) == pytest.approx(
+        qini(score[order], treated[order], outcome[order]), abs=1e-12
+    )
     assert qini(np.zeros(500), treated, outcome) == pytest.approx(0, abs=1e-12)
 
 
@@ -100,7 +102,9 @@ def test_t_learner_is_the_difference_of_two_plain_models() -> None:
 
     X, treated, outcome, _ = trial(2000)
     models = [
-        lgb.train({**SMALL.lightgbm(0), "objective": "binary"}, lgb.Dataset(X[arm], outcome[arm]), SMALL.trees)
+        lgb.train(
+            {**SMALL.lightgbm(0), "objective": "binary"}, lgb.Dataset(X[arm], outcome[arm]), SMALL.trees
+        )
         for arm in (treated, ~treated)
     ]
     expected = models[0].predict(X) - models[1].predict(X)
