@@ -47,6 +47,18 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "definitions_load_seconds": ("<=", 4),
     },
     "atelier": {"events_per_second": (">=", 1_000_000 / 60)},
+    "value": {
+        "cdnow_largest_relative_error": ("<=", 0.01),
+        "churn_auc_gain_ci_low": (">", 0),
+        "value_gini_gain_ci_low": (">", 0),
+    },
+    "uplift": {
+        "qini_ratio_to_causalml": (">=", 1.0),
+    },
+    "intent": {
+        "auc": (">=", 0.93),
+        "calibration_error": ("<=", 0.02),
+    },
 }
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

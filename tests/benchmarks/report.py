@@ -20,6 +20,9 @@ ABOUT = {
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
     "pipeline": "`make run` after installation, on 2 cores.",
+    "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
+    "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
+    "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
 }
 
 

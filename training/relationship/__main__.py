@@ -1,0 +1,54 @@
+"""``python -m training.relationship FAMILY --config FILE``: one config in, one bundle out.
+
+Exit codes are those of ``python -m training``: 0 written, 2 the command or the config cannot be used.
+
+Belongs here: the command line. Does not belong here: training itself (`train.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from training.config import ConfigError, read_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m training.relationship", description="Train a relationship model from one config."
+    )
+    parser.add_argument("family", choices=("customers", "intent"), help="churn and value, or purchase intent")
+    parser.add_argument("--config", type=pathlib.Path, required=True, metavar="FILE", help="JSON config")
+    parser.add_argument("--quiet", action="store_true", help="print no progress")
+    given = parser.parse_args(arguments)
+
+    def progress(line: str) -> None:
+        if not given.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    from training.relationship import train
+
+    try:
+        if given.family == "customers":
+            record = train.train_customers(read_config(given.config, train.CustomersConfig), progress)
+        else:
+            record = train.train_intent(read_config(given.config, train.IntentConfig), progress)
+    except ConfigError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 2
+    progress(f"bundle of run {record.run_id} written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

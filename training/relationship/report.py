@@ -1,0 +1,58 @@
+"""What a reviewer reads about the relationship models: model cards and the calibration plot.
+
+Belongs here: words and figures from numbers. Does not belong here: the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.evaluation.statistics import Interval
+from training.relationship.measures import Reliability
+
+
+def calibration_figure(found: Reliability, title: str) -> Any:
+    """Predicted against observed shares, one point per bin."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    top = max(float(found.predicted.max()), float(found.happened.max())) * 1.05
+    axes.plot([0, top], [0, top], color="#b9c4be", linestyle="--", label="perfect")
+    axes.plot(
+        found.predicted, found.happened, marker="o", color="#0b6e4f", label=f"model, error {found.error:.4f}"
+    )
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("happened")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def card(
+    title: str, purpose: str, made: Mapping[str, str], numbers: Mapping[str, Interval], care: list[str]
+) -> str:
+    """A model card, Markdown.
+
+    Args:
+        title: Of the model.
+        purpose: One paragraph: what it says, for whom.
+        made: How it was made, label to text.
+        numbers: Results with intervals.
+        care: What to be careful about.
+    """
+    rows = "\n".join(f"| {name} | {_text(value)} |" for name, value in numbers.items())
+    facts = "\n".join(f"| {name} | {text} |" for name, text in made.items())
+    return (
+        f"# {title}\n\n{purpose}\n\n## How it was made\n| | |\n|---|---|\n{facts}\n\n"
+        f"## How good it is\nBrackets hold 95 % bootstrap intervals.\n\n| | |\n|---|---|\n{rows}\n\n"
+        "## Use with care\n" + "\n".join(f"- {line}" for line in care) + "\n"
+    )
+
+
+def _text(value: Interval) -> str:
+    if value.low == value.high == value.value:
+        return f"{value.value:.4f}"
+    return f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"

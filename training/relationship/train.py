@@ -1,0 +1,302 @@
+"""Training of the relationship models from a config to a bundle: churn with value, and intent.
+
+Belongs here: configs, the order of the steps, what is logged. Does not belong here: the steps.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+
+import mlflow
+import msgspec
+import numpy as np
+import torch
+
+from contracts.settings import read_settings
+from training import tracking
+from training.config import BUNDLE_FILE, ConfigError, Count, Positive, Rate, TrainingConfig
+from training.evaluation.statistics import Interval
+from training.relationship import cuts, export, intent, learn, measures, report, survival
+from training.relationship.data import read_sessions, read_visits
+from training.relationship.network import NetworkParams
+from training.relationship.summaries import FEATURES
+
+Progress = Callable[[str], None]
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+PARITY_ROWS = 500
+
+
+class CustomersConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Config of ``python -m training.relationship customers``: churn and value from the lake's purchases.
+
+    Attributes:
+        churn_days: No purchase for so long counts as churn; at most the last edge of the survival curve.
+        window_days: Horizon of value.
+        resamples: Of the bootstrap.
+        params: Of both networks.
+    """
+
+    churn_days: Rate = 28.0
+    window_days: Rate = 91.0
+    resamples: Positive = 500
+    params: NetworkParams = NetworkParams()
+
+
+class IntentConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Config of ``python -m training.relationship intent``: purchase intent from a table of sessions.
+
+    Attributes:
+        sessions: CSV file, see `data.read_sessions`.
+        outcome: Column that says whether a session bought.
+        resamples: Of the bootstrap.
+        held_out: The first of so many folds is judged on and never learned from.
+        params: The trees.
+    """
+
+    sessions: str
+    outcome: str = "Revenue"
+    resamples: Positive = 500
+    held_out: Count = 5
+    params: intent.IntentParams = intent.IntentParams()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a training leaves behind, beside its files.
+
+    Attributes:
+        family: ``customers`` or ``intent``.
+        run_id: MLflow run.
+        model_uri: MLflow LoggedModel by name.
+        metrics: Final numbers.
+        config: The config it was trained from.
+        files: Role to path below the bundle's folder.
+        details: What a reader must know, such as feature names.
+        lake: Delta versions that were read.
+    """
+
+    family: str
+    run_id: str
+    model_uri: dict[str, str]
+    metrics: dict[str, float]
+    config: dict[str, object]
+    files: dict[str, str]
+    details: dict[str, object]
+    lake: dict[str, int]
+
+
+def train_customers(config: CustomersConfig, progress: Progress = lambda line: None) -> Record:
+    """Train churn and value on what was known at ``train_until``, judge at ``evaluate_from``, export, log.
+
+    Raises:
+        ConfigError: Times and windows do not fit, or the lake holds too little to learn from.
+        SnapshotError: The lake's events are missing.
+        ParityError: The exported graph and the network disagree.
+    """
+    test, known, stop = (
+        _days(at) for at in (config.evaluate_from, config.train_until, config.evaluate_until)
+    )
+    if stop - test < config.window_days:
+        raise ConfigError(
+            f"`$.evaluate_until` is {stop - test:.0f} days after evaluate_from; expected at least "
+            f"window_days ({config.window_days:.0f})"
+        )
+    if config.churn_days > min(survival.EDGES[-1], config.window_days):
+        raise ConfigError(
+            f"`$.churn_days` is {config.churn_days:g}; expected at most "
+            f"{min(survival.EDGES[-1], config.window_days):g}: neither curve nor window reaches further"
+        )
+    torch.set_num_threads(config.threads)
+    staged = _stage(config)
+    settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
+    with tracking.start(config) as run:
+        version, visits = read_visits(settings, config.lake.get("events"), config.threads)
+        path = settings.lake / "events"
+        tracking.log_dataset(
+            "events", source=path, digest=f"events-{version}", context="train", version=version
+        )
+        try:
+            hazards = learn.learn_survival(visits, known, config.params, config.seed)
+            progress(f"churn: {len(hazards.curve)} epochs")
+            worth = learn.learn_value(visits, known, config.window_days, config.params, config.seed)
+            progress(f"value: {len(worth.curve)} epochs")
+            judged = cuts.rows_at(visits, np.array([test]), config.window_days, test + config.window_days)
+            chance = hazards.churn(judged.features, config.churn_days)
+            numbers = learn.judge_churn(chance, judged, config.churn_days, config.resamples, config.seed)
+            numbers |= learn.judge_value(
+                worth.expected(judged.features), judged, config.window_days, config.resamples, config.seed
+            )
+        except ValueError as error:
+            raise ConfigError(f"{config.retailer}: {error}") from error
+        progress(f"churn AUC {numbers['churn_auc'].value:.4f}, value Gini {numbers['value_gini'].value:.4f}")
+        export.export_churn(hazards, len(FEATURES), staged / "churn.onnx")
+        gap = export.check_parity(
+            staged / "churn.onnx", "survival", hazards.survival, judged.features[:PARITY_ROWS]
+        )
+        np.savez_compressed(
+            staged / "predictions.npz", customer=visits.customers[judged.customer], churn=chance,
+            survival=hazards.survival(judged.features), value=worth.expected(judged.features),
+        )  # fmt: skip
+        torch.save(worth.head.state_dict(), staged / "value.pt")
+        numbers["onnx_largest_difference"] = Interval(gap, gap, gap)
+        tracking.log_curve("churn_validation_loss", hazards.curve)
+        tracking.log_curve("value_validation_loss", worth.curve)
+        churned = (judged.days >= config.churn_days).astype(np.float64)
+        figure = report.calibration_figure(
+            measures.reliability(chance, churned), f"Churn within {config.churn_days:g} days"
+        )
+        mlflow.log_figure(figure, "plots/churn-calibration.png")
+        text = report.card(
+            f"Churn and value of {config.retailer}",
+            f"For each customer the probability of no purchase until each of {len(survival.EDGES)} days, and the "
+            f"spend expected within {config.window_days:g} days.",
+            {
+                "Churn": "discrete-time hazard network (Gensheimer and Narasimhan 2019)",
+                "Value": "zero-inflated lognormal network (Wang, Liu and Miao 2019)",
+                "Learned from": f"purchases before {config.train_until:%Y-%m-%d}, at cuts every two weeks",
+                "Judged on": f"{len(judged)} customers, the {config.window_days:g} days after {config.evaluate_from:%Y-%m-%d}",
+                "Shoppers": "simulated" if config.simulated else "real",
+                "Lake": f"events {version}", "Code": tracking.code_version(),
+            },
+            numbers,
+            [
+                "A customer without a purchase before the moment has no features and gets no answer.",
+                "It has seen one stretch of time: a season it has not seen is not expected.",
+                "Expected spend is a mean; most customers spend less, a few much more.",
+            ],
+        )  # fmt: skip
+        uri = _log(staged, {"churn": "churn.onnx"}, numbers, text)
+        record = Record(
+            family="customers", run_id=run.info.run_id, model_uri=uri, metrics=_flat(numbers),
+            config=msgspec.to_builtins(config),
+            files={"churn": "churn.onnx", "value": "value.pt", "card": "model_card.md", "predictions": "predictions.npz"},
+            details={"features": list(FEATURES), "edges": list(hazards.edges), "value_unit": worth.head.unit},
+            lake={"events": version},
+        )  # fmt: skip
+        return _finish(config, staged, record)
+
+
+def train_intent(config: IntentConfig, progress: Progress = lambda line: None) -> Record:
+    """Train intent, judge it on sessions held out, export, log.
+
+    Raises:
+        ConfigError: The sessions cannot be read or learned from.
+        ParityError: The exported graph and the trees disagree.
+    """
+    if config.held_out < 2:
+        raise ConfigError(
+            f"`$.held_out` is {config.held_out}; expected at least 2 folds, of which one is judged"
+        )
+    staged = _stage(config)
+    path = pathlib.Path(config.sessions)
+    with tracking.start(config) as run:
+        try:
+            X, bought = read_sessions(path, config.outcome)
+            groups = intent.same_rows(X)
+            held = intent.folds_of(bought, groups, config.held_out, config.seed) == 0
+            params = msgspec.structs.replace(config.params, threads=config.threads)
+            model = intent.fit(X[~held], bought[~held], groups[~held], params, config.seed)
+            chance = model.predict(X[held])
+            drawn = measures.paired_bootstrap(
+                measures.auc, {"auc": chance}, bought[held], config.resamples, config.seed
+            )
+            reliability = measures.reliability(chance, bought[held])
+        except ValueError as error:
+            raise ConfigError(f"`$.sessions`: {error}") from error
+        tracking.log_dataset("sessions", source=path, digest=_digest(path), context="train")
+        export.export_intent(model, staged / "intent.onnx")
+        gap = export.check_parity(staged / "intent.onnx", "probability", model.predict, X[held])
+        numbers = {
+            "auc": measures.interval_of(drawn["auc"]),
+            "calibration_error": Interval(*(reliability.error,) * 3),
+            "onnx_largest_difference": Interval(gap, gap, gap),
+        }
+        progress(f"intent: AUC {numbers['auc'].value:.4f}, calibration error {reliability.error:.4f}")
+        mlflow.log_figure(
+            report.calibration_figure(reliability, "Purchase in the session"), "plots/calibration.png"
+        )
+        text = report.card(
+            f"Purchase intent of {config.retailer}",
+            "The probability that a session ends in a purchase.",
+            {
+                "Method": "gradient-boosted trees, cross-fitted, with Platt scaling of out-of-fold log-odds",
+                "Learned from": f"{int((~held).sum())} sessions of {path.name}",
+                "Judged on": f"{int(held.sum())} sessions held out; equal sessions are on one side",
+                "Shoppers": "simulated" if config.simulated else "real", "Code": tracking.code_version(),
+            },
+            numbers,
+            [
+                "It reads a whole session; asked early in one, its counts are still low and so are its answers.",
+                "PageValues must be computed from the past only, or it tells the outcome.",
+            ],
+        )  # fmt: skip
+        uri = _log(staged, {"intent": "intent.onnx"}, numbers, text)
+        record = Record(
+            family="intent", run_id=run.info.run_id, model_uri=uri, metrics=_flat(numbers),
+            config=msgspec.to_builtins(config), files={"intent": "intent.onnx", "card": "model_card.md"},
+            details={"features": list(intent.FEATURES), "slope": model.slope, "intercept": model.intercept}, lake={},
+        )  # fmt: skip
+        return _finish(config, staged, record)
+
+
+def read_record(folder: pathlib.Path) -> Record:
+    """Read a finished training's record.
+
+    Raises:
+        ConfigError: The folder holds none.
+    """
+    path = folder / BUNDLE_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: {error}; expected the bundle of a relationship training") from error
+
+
+def _stage(config: TrainingConfig) -> pathlib.Path:
+    out = pathlib.Path(config.out)
+    staged = out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    return staged
+
+
+def _finish(config: TrainingConfig, staged: pathlib.Path, record: Record) -> Record:
+    out = pathlib.Path(config.out)
+    (staged / BUNDLE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    shutil.rmtree(out, ignore_errors=True)
+    staged.rename(out)
+    return read_record(out)
+
+
+def _log(
+    staged: pathlib.Path, graphs: Mapping[str, str], numbers: Mapping[str, Interval], text: str
+) -> dict[str, str]:
+    """Log graphs, numbers and the card; the card also goes to the bundle."""
+    (staged / "model_card.md").write_text(text)
+    uris, ids = {}, []
+    for name, file in graphs.items():
+        model_id, uris[name] = tracking.log_onnx(staged / file, name)
+        ids.append(model_id)
+    tracking.log_metrics({name: _logged(value) for name, value in numbers.items()}, ids[0])
+    tracking.log_model_card(text)
+    return uris
+
+
+def _logged(value: Interval) -> float | tuple[float, float, float]:
+    exact = value.low == value.high == value.value
+    return value.value if exact else (value.value, value.low, value.high)
+
+
+def _flat(numbers: Mapping[str, Interval]) -> dict[str, float]:
+    return tracking.flatten_intervals({name: _logged(value) for name, value in numbers.items()})
+
+
+def _days(at: dt.datetime) -> float:
+    return (at - EPOCH) / dt.timedelta(days=1)
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
