@@ -17,6 +17,7 @@ VERBS = {
     "run": "run a Dagster job: full_pipeline, daily_features, retrain, release, ingest_live",
     "recommend": "ask the live server for recommendations",
     "explain": "open one decision: who, what, why, from which release",
+    "sources": "see what your own files and tables mean, and take in what is new",
     "events": "send events to the live server",
     "releases": "list, show, promote and roll back releases",
     "bench": "measure, and print numbers beside their bars",

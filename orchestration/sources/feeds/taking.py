@@ -1,0 +1,85 @@
+"""From feeds into the lake, as little as needed: what is new is read, the days that it touches are taken in.
+
+The days are remembered in a file until their commits are done, so a killed pull is completed by the next.
+
+Belongs here: which windows to ingest. Does not belong here: ingesting (`orchestration/lake/ingest.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from orchestration.lake import ingest
+from orchestration.sources import Window
+from orchestration.sources.feeds.parts import Part
+from orchestration.sources.files import NAME, Files
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What one pull did.
+
+    Attributes:
+        read: Parts that were made.
+        unchanged: Files and tables with nothing new.
+        days: Days that were taken in.
+        events: Events of these days in the lake now.
+        dead_letters: Dead letters of these days.
+        outside: Days that lie outside the profile's range and were left.
+    """
+
+    read: tuple[Part, ...]
+    unchanged: int
+    days: tuple[dt.date, ...]
+    events: int
+    dead_letters: int
+    outside: int
+
+
+def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> Taken:
+    """Read what is new and take the days it touches into the lake.
+
+    Args:
+        lake: Folder of the lake.
+        source: The shop's files.
+        now: The clock.
+    """
+    retailer, ledger = source.retailer, source.root / "due.json"
+    synced = source.sync(now)
+    before = msgspec.json.decode(ledger.read_bytes(), type=list[dt.date]) if ledger.is_file() else []
+    touched = set(before) | set(synced.days)
+    inside = {day for day in touched if retailer.first_day <= day <= retailer.last_day}
+    if synced.timeless:
+        inside.add(retailer.first_day)  # Rows without a readable time count as of the first day.
+    _remember(ledger, touched | inside)
+    events = letters = 0
+    for first, last in ranges(inside):
+        window = Window(first, last, retailer.households, retailer.first_day)
+        done = ingest.ingest_events(lake, NAME, source, window, now)
+        events, letters = events + done.events.rows, letters + done.dead_letters.rows
+    _remember(ledger, touched - inside)
+    outside = len(touched - inside)
+    return Taken(synced.read, synced.unchanged, tuple(sorted(inside)), events, letters, outside)
+
+
+def ranges(days: Iterable[dt.date]) -> Iterator[tuple[dt.date, dt.date]]:
+    """Runs of days that follow one another, as first and last."""
+    ordered = sorted(days)
+    while ordered:
+        end = 1
+        while end < len(ordered) and ordered[end] - ordered[end - 1] == dt.timedelta(days=1):
+            end += 1
+        yield ordered[0], ordered[end - 1]
+        ordered = ordered[end:]
+
+
+def _remember(ledger: pathlib.Path, days: set[dt.date]) -> None:
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    fresh = ledger.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(sorted(days)))
+    fresh.replace(ledger)

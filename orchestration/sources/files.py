@@ -1,0 +1,403 @@
+"""A retailer's own files and tables, by the ``mapping`` in its yaml.
+
+`sync` reads what is new (a file whose content is not known, rows above a table's high water) into parts;
+`events` answers a window from all parts, so that late data of an old day comes with that day. Reading again
+changes nothing. Of two rows with one event id the one that was read later counts.
+
+Used as a module it serves the shop that the environment names; `bind` serves a given one.
+
+Belongs here: the source ``files``. Does not belong here: how a file becomes a part (`feeds/`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import glob
+import pathlib
+import shutil
+import uuid
+
+import pyarrow as pa
+
+from contracts.settings import Feed, Retailer, Settings, read_retailer, read_settings
+from feature_repo.snapshots import connect, literal
+from orchestration.lake import tables
+from orchestration.sources import WeeklyRows, Window
+from orchestration.sources.feeds import database, parts
+from orchestration.sources.feeds.parts import Part
+from orchestration.sources.feeds.paths import MappingError
+from orchestration.sources.feeds.staging import broken_file, rows_file, stage
+from orchestration.sources.feeds.text import content_hash
+
+NAME = "files"
+BATCH_ROWS = 65_536
+
+
+class NothingToReadError(RuntimeError):
+    """A feed that gives nothing at all; the message says why for each of its files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Synced:
+    """What one `sync` found.
+
+    Attributes:
+        read: Parts that were made, of files or rows not seen before.
+        unchanged: Files and tables that had nothing new.
+        days: UTC days whose events or dead letters may differ from before, sorted.
+        timeless: Whether rows without a readable time may differ.
+    """
+
+    read: tuple[Part, ...]
+    unchanged: int
+    days: tuple[dt.date, ...]
+    timeless: bool
+
+
+class Files:
+    """The source of one shop.
+
+    Attributes:
+        retailer: With ``mapping`` and ``connections``.
+        root: Folder of the parts.
+    """
+
+    def __init__(self, retailer: Retailer, root: pathlib.Path) -> None:
+        if not retailer.mapping:
+            raise MappingError(
+                f"{retailer.name}: source is 'files', but mapping is empty; expected at least one feed"
+            )
+        self.retailer = retailer
+        self.root = root
+
+    # Reading what is new.
+
+    def sync(self, now: dt.datetime | None = None) -> Synced:
+        """Read files and rows that have not been read under this mapping.
+
+        Args:
+            now: The clock; events later than it are of a broken clock.
+
+        Raises:
+            MappingError: A pattern that matches no file, now or before.
+            DatabaseError: A database that cannot be read.
+        """
+        read: list[Part] = []
+        days: set[dt.date] = set()
+        unchanged, timeless = 0, False
+        for name, feed in self.retailer.mapping.items():
+            before = self._live(name, feed)
+            made = self._files(name, feed, now) if feed.files is not None else self._table(name, feed, now)
+            unchanged += sum(part is None for part in made)
+            new = [part for part in made if part is not None]
+            read += new
+            gone = {part.key for part in before} - {part.key for part in self._live(name, feed)}
+            changed = [*new, *(part for part in before if part.key in gone)]
+            days.update(day for part in changed for day in part.days)
+            timeless = timeless or any(part.broken for part in changed)
+        return Synced(tuple(read), unchanged, tuple(sorted(days)), timeless)
+
+    def _files(self, name: str, feed: Feed, now: dt.datetime | None) -> list[Part | None]:
+        mark = parts.fingerprint(feed, self.retailer.currency)
+        known = parts.stored(self.root, name)
+        paths = matching(feed)
+        if not paths and not known:
+            raise MappingError(f"mapping.{name}.files is {feed.files}; expected at least one file there")
+        latest = {part.origin: part for part in known}
+        made: list[Part | None] = []
+        for path in paths:
+            stat, last = path.stat(), latest.get(str(path))
+            same = last is not None and last.fingerprint == mark
+            if same and last is not None and (last.size, last.changed_ns) == (stat.st_size, stat.st_mtime_ns):
+                made.append(None)
+                continue
+            digest = content_hash(path)
+            if same and last is not None and last.digest == digest:
+                made.append(None)
+                continue
+            part = Part(feed=name, origin=str(path), digest=digest, fingerprint=mark, size=stat.st_size,
+                        changed_ns=stat.st_mtime_ns)  # fmt: skip
+            made.append(stage(path, part, feed, self.retailer.currency, self.root, now))
+        return made
+
+    def _table(self, name: str, feed: Feed, now: dt.datetime | None) -> list[Part | None]:
+        mark = parts.fingerprint(feed, self.retailer.currency)
+        mine = [part for part in parts.stored(self.root, name) if part.fingerprint == mark]
+        waters = [part.high_water for part in mine if part.high_water is not None]
+        work = self.root / "work" / uuid.uuid4().hex
+        work.mkdir(parents=True)
+        try:
+            raw = work / "raw.parquet"
+            address = self.retailer.connections[feed.connection or ""]
+            since = waters[-1] if waters else None
+            digest, water, rows = database.pull(feed, name, address, raw, since)
+            if (mine and mine[-1].digest == digest) or (mine and not rows and feed.high_water):
+                return [None]
+            part = Part(
+                feed=name,
+                origin=feed.table or feed.query or "",
+                digest=digest,
+                fingerprint=mark,
+                high_water=water,
+            )
+            staged = stage(raw, part, feed, self.retailer.currency, self.root, now)
+            return [None] if feed.high_water and self._seen(staged, mine) else [staged]
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _seen(self, part: Part, before: list[Part]) -> bool:
+        """Whether a part holds nothing that earlier parts of the table do not; it is removed then."""
+
+        def of(one: Part) -> list[str]:
+            return [str(path) for path in (rows_file(self.root, one), broken_file(self.root, one)) if path]
+
+        con = connect()
+        names = ", ".join(name for name in tables.CANONICAL.names if name != "detail")
+        old = [path for one in before for path in of(one)]
+        new = of(part)
+        seen = (
+            bool(new and old)
+            and not con.execute(
+                f"select count(*) from (select {names} from {_parquet(new)} except select {names} from {_parquet(old)})"
+            ).fetchall()[0][0]
+        )
+        con.close()
+        if seen:
+            shutil.rmtree(part.folder(self.root))
+        return seen
+
+    # Answering.
+
+    def live(self) -> list[Part]:
+        """All parts that count, oldest first."""
+        found = [part for name, feed in self.retailer.mapping.items() for part in self._live(name, feed)]
+        return sorted(found, key=lambda part: (part.created_ns, part.key))
+
+    def _live(self, name: str, feed: Feed) -> list[Part]:
+        mark = parts.fingerprint(feed, self.retailer.currency)
+        table, growing = feed.files is None, feed.high_water is not None
+        return parts.live(parts.stored(self.root, name), mark, table, growing)
+
+    def events(self, window: Window) -> pa.RecordBatchReader:
+        """Canonical events of the window, and the rows that broke; see `orchestration.sources.Source`.
+
+        Raises:
+            NothingToReadError: A feed none of whose files could be read.
+        """
+        self.sync()
+        found = [part for part in self.live() if part.rows_kind == "events"]
+        self._complain(found)
+        start = dt.datetime.combine(window.first_day, dt.time(), dt.UTC)
+        stop = dt.datetime.combine(window.last_day, dt.time(), dt.UTC) + dt.timedelta(days=1)
+        inside = (
+            f"occurred_at >= timestamptz {literal(start.isoformat())} "
+            f"and occurred_at < timestamptz {literal(stop.isoformat())}"
+        )
+        wanted = [
+            part for part in found
+            if part.first is not None and part.last is not None and part.first < stop and part.last >= start
+        ]  # fmt: skip
+        names = ", ".join(tables.CANONICAL.names)
+        queries = []
+        good = [(part, path) for part in wanted if (path := rows_file(self.root, part))]
+        if good:
+            queries.append(_once(good, names, inside, self._sample(window.households)))
+        broken = [str(path) for part in found if (path := broken_file(self.root, part))]
+        if broken:
+            where = f"({inside}) or occurred_at is null" if window.holds_first else inside
+            queries.append(f"select {names} from {_parquet(broken)} where {where}")
+        if not queries:
+            return tables.CANONICAL.empty_table().to_reader()
+        con = connect()
+        raw = con.sql(" union all ".join(queries)).to_arrow_reader(BATCH_ROWS)
+        return pa.RecordBatchReader.from_batches(
+            tables.CANONICAL, (batch.cast(tables.CANONICAL) for batch in raw)
+        )
+
+    def _complain(self, found: list[Part]) -> None:
+        for name in self.retailer.mapping:
+            mine = [part for part in found if part.feed == name]
+            errors = [f"{pathlib.Path(part.origin).name}: {part.error}" for part in mine if part.error]
+            if mine and len(errors) == len(mine):
+                raise NothingToReadError(
+                    f"mapping.{name}: none of its {len(mine)} files can be used; " + "; ".join(errors[:3])
+                )
+
+    def _sample(self, households: int | None) -> str | None:
+        """A query of the customers to keep, always the same; None for all."""
+        if households is None:
+            return None
+        return f"select customer from ({self._known_customers()}) order by md5(customer), customer limit {int(households)}"
+
+    def _known_customers(self) -> str:
+        found = [
+            str(path)
+            for part in self.live()
+            if (path := rows_file(self.root, part)) and part.rows_kind == "events"
+        ]
+        customers = [
+            str(path)
+            for part in self.live()
+            if (path := rows_file(self.root, part)) and part.rows_kind == "customers"
+        ]
+        queries = ["select null::varchar as customer where false"]
+        if found:
+            queries.append(
+                f"select {_customer('identifiers')} as customer from (select distinct identifiers from {_parquet(found)} "
+                "where problem is null)"
+            )
+        if customers:
+            queries.append(f"select customer_id from {_parquet(customers)} where problem is null")
+        return f"select distinct customer from ({' union all '.join(queries)}) where customer is not null"
+
+    def products(self) -> pa.Table:
+        """The catalogue, and a row for each product that only events name, with what they say of it."""
+        self.sync()
+        listed = [
+            str(p)
+            for part in self.live()
+            if (p := rows_file(self.root, part)) and part.rows_kind == "products"
+        ]
+        events = [
+            str(p) for part in self.live() if (p := rows_file(self.root, part)) and part.rows_kind == "events"
+        ]
+        names = ", ".join(tables.PRODUCTS.names)
+        known = (
+            f"""select {names} from (select *, row_number() over (partition by product_id order by place desc) as k
+            from {_parquet(listed, ordered=True)} where problem is null) where k = 1"""
+            if listed
+            else "select " + ", ".join(f"null as {name}" for name in tables.PRODUCTS.names) + " where false"
+        )
+        query = known
+        if events:
+            said = """json_extract_string(detail, ['$.item.name', '$.name', '$.item.category', '$.category', '$.item.brand',
+                '$.brand'])"""
+            query += f""" union all
+                select product_id, coalesce(any_value(coalesce(s[1], s[2])), 'Product ' || product_id), '',
+                    coalesce(any_value(coalesce(s[3], s[4])), ''), '', coalesce(any_value(coalesce(s[5], s[6])), ''), '', '',
+                    'good', true, '{{"catalogue":"missing"}}'
+                from (select product_id, case when detail <> '{{}}' then {said} end as s from {_parquet(events)}
+                    where problem is null and product_id is not null)
+                anti join ({known}) k using (product_id)
+                group by product_id"""
+        con = connect()
+        return con.sql(f"select * from ({query}) order by product_id").to_arrow_table().cast(tables.PRODUCTS)
+
+    def customers(self, households: int | None = None) -> pa.Table:
+        """Everyone whom a customers' feed lists or an event names."""
+        self.sync()
+        listed = [
+            str(p)
+            for part in self.live()
+            if (p := rows_file(self.root, part)) and part.rows_kind == "customers"
+        ]
+        names = ", ".join(tables.CUSTOMERS.names)
+        told = (
+            f"""(select {names} from (select *, row_number() over (partition by customer_id order by place desc) as k
+            from {_parquet(listed, ordered=True)} where problem is null) where k = 1)"""
+            if listed
+            else "(select "
+            + ", ".join(f"null::varchar as {name}" for name in tables.CUSTOMERS.names)
+            + " where false)"
+        )
+        rest = ", ".join(f"told.{name}" for name in tables.CUSTOMERS.names[1:])
+        who = self._known_customers() if households is None else self._sample(households)
+        con = connect()
+        query = f"""select customer as customer_id, {rest} from ({who}) w left join {told} told
+            on told.customer_id = w.customer order by 1"""
+        return con.sql(query).to_arrow_table().cast(tables.CUSTOMERS)
+
+    def offers(self) -> pa.Table:
+        """None: coupons of these exports come as events."""
+        return tables.OFFERS.empty_table()
+
+    def exposures(self, window: Window) -> WeeklyRows:
+        """None."""
+        return WeeklyRows(0, -1, tables.EXPOSURES.empty_table().to_reader())
+
+
+def bind(retailer: Retailer, settings: Settings) -> Files:
+    """The source of a shop."""
+    return Files(retailer, settings.home / "sources" / retailer.name)
+
+
+def matching(feed: Feed) -> list[pathlib.Path]:
+    """The files of a feed's patterns, sorted; a folder stands for the files in it, hidden ones are left out."""
+    patterns = (feed.files,) if isinstance(feed.files, str) else feed.files or ()
+    found: set[pathlib.Path] = set()
+    for pattern in patterns:
+        path = pathlib.Path(pattern)
+        names = [str(p) for p in path.rglob("*")] if path.is_dir() else glob.glob(pattern, recursive=True)
+        found.update(pathlib.Path(name).resolve() for name in names)
+    return sorted(p for p in found if p.is_file() and not p.name.startswith((".", "_")))
+
+
+def _once(good: list[tuple[Part, pathlib.Path]], names: str, inside: str, sample: str | None) -> str:
+    """Rows of a window, each event id once: the one of the latest part, and there the first.
+
+    Only ids whose hash occurs twice are looked at more closely, so that all others stream through.
+    """
+    rows = _parquet([str(path) for _, path in good], ordered=True)
+    where = f"problem is null and {inside}"
+    if sample is not None:
+        where += f" and {_customer('identifiers')} in ({sample})"
+    twice = f"select hash(event_id) from {rows} where {where} group by 1 having count(*) > 1"
+    return f"""
+        select {names} from {rows} where {where} and hash(event_id) not in ({twice})
+        union all
+        select {names} from (
+            select *, row_number() over (partition by event_id order by place desc, file_row_number) as k from {rows}
+            where {where} and hash(event_id) in ({twice})
+        ) where k = 1"""
+
+
+def _customer(column: str) -> str:
+    """SQL of the first identifier of kind ``customer``."""
+    listed = f"""from_json({column}, '[{{"kind":"VARCHAR","value":"VARCHAR"}}]')"""
+    return f"list_filter({listed}, lambda one: one.kind = 'customer')[1].value"
+
+
+def _parquet(paths: list[str], ordered: bool = False) -> str:
+    """A scan of files; ``ordered`` adds ``place``, their order, and the row's number in its file."""
+    listed = ", ".join(map(literal, paths))
+    if not ordered:
+        return f"read_parquet([{listed}])"
+    places = ", ".join(f"({literal(path)}, {place})" for place, path in enumerate(paths))
+    return (
+        f"(select s.*, p.place from read_parquet([{listed}], filename = true, file_row_number = true) s "
+        f"join (values {places}) p(path, place) on s.filename = p.path)"
+    )
+
+
+# The module itself is the source of the shop that the environment names.
+
+
+def _shop() -> Files:
+    settings = read_settings()
+    return bind(read_retailer(settings), settings)
+
+
+def events(window: Window) -> pa.RecordBatchReader:
+    """See `Files.events`."""
+    return _shop().events(window)
+
+
+def products() -> pa.Table:
+    """See `Files.products`."""
+    return _shop().products()
+
+
+def customers(households: int | None = None) -> pa.Table:
+    """See `Files.customers`."""
+    return _shop().customers(households)
+
+
+def offers() -> pa.Table:
+    """See `Files.offers`."""
+    return tables.OFFERS.empty_table()
+
+
+def exposures(window: Window) -> WeeklyRows:
+    """See `Files.exposures`."""
+    return WeeklyRows(0, -1, tables.EXPOSURES.empty_table().to_reader())
