@@ -36,6 +36,9 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "lost_events": ("==", 0),
         "duplicated_events": ("==", 0),
     },
+    "intake": {
+        "linearity": ("<=", 1.25),
+    },
     "pipeline": {
         "seconds_to_first_recommendation": ("<=", 900),
         "peak_memory_gb": ("<=", 6),

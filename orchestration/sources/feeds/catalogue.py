@@ -28,15 +28,15 @@ def compile_table(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -
     texts: dict[str, str] = {}
     for name in schema.names:
         path = job.feed.fields.get(name)
-        found = None if path is None else paths.text(path, f"fields.{name}")
+        found: str | None = None if path is None else paths.text(path, f"fields.{name}")
         if path is not None and found is not None:
             fields[name] = shown(path)
         text = values.words(found or "null::varchar", job.feed.values.get(name, {}))
         constant = job.feed.constants.get(name)
         texts[name] = text if constant is None else f"coalesce({text}, {literal(str(constant))})"
     if key not in fields:
-        shown = f"; the columns are: {', '.join(columns)}" if columns is not None else ""
-        raise MappingError(f"{job.where}.fields.{key} is missing or not there; expected a column{shown}")
+        there = f"; the columns are: {', '.join(columns)}" if columns is not None else ""
+        raise MappingError(f"{job.where}.fields.{key} is missing or not there; expected a column{there}")
     unused = [c for c in job.relation.columns or {} if c not in paths.used]
     if schema is tables.PRODUCTS:
         texts["name"] = f"coalesce({texts['name']}, 'Product ' || {texts['product_id']})"

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from contracts.settings import Retailer
 from orchestration.lake import ingest
 from orchestration.sources import Window
 from orchestration.sources.feeds.parts import Part
 from orchestration.sources.files import NAME, Files
+
+LARGEST_WINDOW = 1_500_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +61,36 @@ def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> T
         inside.add(retailer.first_day)  # Rows without a readable time count as of the first day.
     _remember(ledger, touched | inside)
     events = letters = 0
-    for first, last in ranges(inside):
-        window = Window(first, last, retailer.households, retailer.first_day)
-        done = ingest.ingest_events(lake, NAME, source, window, now)
+    for window in windows(inside, source, retailer):
+        done = take(lake, source, window, now)
         events, letters = events + done.events.rows, letters + done.dead_letters.rows
     _remember(ledger, touched - inside)
     outside = len(touched - inside)
     return Taken(synced.read, synced.unchanged, tuple(sorted(inside)), events, letters, outside)
+
+
+def take(
+    lake: pathlib.Path, source: Files, window: Window, now: dt.datetime | None = None
+) -> ingest.Ingested:
+    """Take one window into the lake (`orchestration.lake.ingest.ingest_events`)."""
+    return ingest.ingest_events(lake, NAME, source, window, now)
+
+
+def windows(days: Iterable[dt.date], source: Files, retailer: Retailer) -> Iterator[Window]:
+    """Days as windows, each a run of days that one commit holds in memory (about `LARGEST_WINDOW` rows)."""
+    live = [part for part in source.live() if part.days]
+    rows: dict[dt.date, float] = {}
+    for part in live:
+        for day in part.days:
+            rows[day] = rows.get(day, 0.0) + part.rows / len(part.days)
+    for first, last in ranges(days):
+        start, held, day = first, 0.0, first
+        while day <= last:
+            if held and held + rows.get(day, 0.0) > LARGEST_WINDOW:
+                yield Window(start, day - dt.timedelta(days=1), retailer.households, retailer.first_day)
+                start, held = day, 0.0
+            held, day = held + rows.get(day, 0.0), day + dt.timedelta(days=1)
+        yield Window(start, last, retailer.households, retailer.first_day)
 
 
 def ranges(days: Iterable[dt.date]) -> Iterator[tuple[dt.date, dt.date]]:
