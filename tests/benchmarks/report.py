@@ -16,7 +16,7 @@ ABOUT = {
     "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
-    "intake": "Simulated events of the atelier's shape from Parquet files into the lake, beside a plain DuckDB scan and pandas.",
+    "intake": "Events of the shape of the atelier (simulated), from files into the lake; plain scan and pandas beside it.",
     "pipeline": "`make run` after installation, on 2 cores.",
 }
 

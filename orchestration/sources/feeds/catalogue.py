@@ -55,7 +55,7 @@ def compile_table(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -
         )
     listed = ", ".join(f"({texts[f.name]})::{SQL_TYPES[str(f.type)]} as {f.name}" for f in schema)
     if job.relation.columns is None:
-        base = f"select *, json_extract_string(doc, {path_list(paths.doc)}) as d from ({base})"
+        base = f"select *, json_extract_string(doc, {path_list(paths.doc)}) as c_d from ({base})"
         whole = "line"
     else:
         whole = (
@@ -63,7 +63,7 @@ def compile_table(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -
             + ", ".join(f"{quoted(c)} := {quoted(c)}" for c in job.relation.columns)
             + "))::varchar"
         )
-    extra = f", n, {whole} as raw" if raw else ""
+    extra = f", c_n as n, {whole} as raw" if raw else ""
     sql = f"""select {listed}, null::varchar as name_given,
         case when {texts[key]} is null then '{key}: missing' end as problem{extra} from ({base})"""
     return Compiled(sql, fields, tuple(unused), tuple(paths.missing))

@@ -127,8 +127,8 @@ class _Events:
         columns = {
             "event_id": self._event_id(text["event_id"]),
             "source": source,
-            "occurred_at": f"case when {self._broken_clock()} then null else t end",
-            "received_at": coalesced([*(values.time(value, self.feed) for value in received), "t"]),
+            "occurred_at": f"case when {self._broken_clock()} then null else c_t end",
+            "received_at": coalesced([*(values.time(value, self.feed) for value in received), "c_t"]),
             "identifiers": who,
             **out,
             "detail": detail,
@@ -138,10 +138,10 @@ class _Events:
             f"({columns[field.name]})::{SQL_TYPES[str(field.type)]} as {field.name}"
             for field in tables.CANONICAL
         )
-        extra = f", n, {self._raw_row()} as raw" if self.raw else ""
+        extra = f", c_n as n, {self._raw_row()} as raw" if self.raw else ""
         sql = f"""
-            select {listed}, name, {problem} as problem{extra}
-            from (select *, {occurred} as t, {raw_time} as raw_t from {rows})"""
+            select {listed}, c_name as name, {problem} as problem{extra}
+            from (select *, {occurred} as c_t, {raw_time} as c_raw_t from {rows})"""
         return Compiled(sql, self.fields, self._unused(), tuple(self.paths.missing))
 
     # Where values lie.
@@ -211,15 +211,15 @@ class _Events:
     # Rows.
 
     def _rows(self, name: str) -> str:
-        """SQL of rows with ``name``, ``action``, ``their_channel``, ``item``, ``i`` and, without own ids, ``made_id``."""
+        """SQL of rows with their name, action and channel, the item and, without own ids, made ones."""
         rows = self.base
         if self.documents:
-            rows = f"(select *, json_extract_string(doc, {path_list(self.paths.doc)}) as d from {rows})"
+            rows = f"(select *, json_extract_string(doc, {path_list(self.paths.doc)}) as c_d from {rows})"
         if not self.own_ids:
-            rows = f"(select *, md5({self._fingerprint()}) as print from {rows})"
-            rows = f"""(select *, print || case when k > 1 then '-' || k else '' end as made_id
-                from (select *, row_number() over (partition by print order by n) as k from {rows}))"""
-        rows = f"(select *, {name} as name from {rows})"
+            rows = f"(select *, md5({self._fingerprint()}) as c_print from {rows})"
+            rows = f"""(select *, c_print || case when c_k > 1 then '-' || c_k else '' end as c_made_id
+                from (select *, row_number() over (partition by c_print order by c_n) as c_k from {rows}))"""
+        rows = f"(select *, {name} as c_name from {rows})"
         table = self.feed.values.get("action", {})
         if table:
             given = {theirs.lower().strip(): ours for theirs, ours in table.items()}
@@ -228,23 +228,23 @@ class _Events:
                 f"({literal(word)}, {literal(ours.partition('@')[0])}, {_or_null(ours.partition('@')[2])})"
                 for word, ours in entries.items()
             )
-            rows = f"""(select r.*, coalesce(w.ours, r.name) as action, w.their_channel from {rows} r
-                left join (values {listed}) w(word, ours, their_channel) on lower(r.name) = w.word)"""
+            rows = f"""(select r.*, coalesce(w.ours, r.c_name) as c_action, w.c_channel from {rows} r
+                left join (values {listed}) w(word, ours, c_channel) on lower(r.c_name) = w.word)"""
         else:
-            rows = f"(select *, name as action, null::varchar as their_channel from {rows})"
+            rows = f"(select *, c_name as c_action, null::varchar as c_channel from {rows})"
         if self.feed.items is None and self.paths.item:
             raise MappingError(
                 f"{self.job.where} has a path that begins with @, but no items; expected items: $.lines"
             )
         if self.feed.items is None:
-            return f"(select *, null::json as item, null::bigint as i from {rows})"
+            return f"(select *, null::json as c_item, null::bigint as c_i from {rows})"
         only = ", ".join(literal(action) for action in sorted(self.form.explode))
-        when = f"action in ({only}) and " if only else ""
-        rows = f"(select *, {self._items()} as all_items from {rows})"
-        rows = f"(select *, {when}len(all_items) > 0 as many from {rows})"
-        rows = f"""(select * exclude (all_items, many), unnest(case when many then all_items else [null::json] end) as item,
-            unnest(case when many then range(1, len(all_items) + 1) else [null::bigint] end) as i from {rows})"""
-        return f"(select *, json_extract_string(item, {path_list(self.paths.item)}) as e from {rows})"
+        when = f"c_action in ({only}) and " if only else ""
+        rows = f"(select *, {self._items()} as c_items from {rows})"
+        rows = f"(select *, {when}len(c_items) > 0 as c_many from {rows})"
+        rows = f"""(select * exclude (c_items, c_many), unnest(case when c_many then c_items else [null::json] end) as c_item,
+            unnest(case when c_many then range(1, len(c_items) + 1) else [null::bigint] end) as c_i from {rows})"""
+        return f"(select *, json_extract_string(c_item, {path_list(self.paths.item)}) as c_e from {rows})"
 
     def _items(self) -> str:
         path = self.feed.items or ""
@@ -276,15 +276,15 @@ class _Events:
 
     def _event_id(self, own: str) -> str:
         prefix = literal(f"{self.job.name}:")
-        identity = own if self.own_ids else "made_id"
-        line = "" if self.feed.items is None else " || case when i is null then '' else '-' || i end"
+        identity = own if self.own_ids else "c_made_id"
+        line = "" if self.feed.items is None else " || case when c_i is null then '' else '-' || c_i end"
         return f"{prefix} || {identity}{line}"
 
     # What rows become, and what is wrong with them.
 
     def _broken_clock(self) -> str:
         earliest = dt.datetime.combine(self.feed.earliest, dt.time(), dt.UTC)
-        return f"t < {values.instant(earliest)} or t > {values.instant(self.job.now + FUTURE_TOLERANCE)}"
+        return f"c_t < {values.instant(earliest)} or c_t > {values.instant(self.job.now + FUTURE_TOLERANCE)}"
 
     def _problems(
         self, text: dict[str, str], numbers: dict[str, tuple[str, str]], lacks: str
@@ -297,16 +297,16 @@ class _Events:
             whole = parsed if constant is None else f"coalesce({parsed}, {float(constant)})"
             return whole if broken == "false" else f"case when {broken} then {nan} else {whole} end"
 
-        quantity = f"case when action = 'purchase' then coalesce({amount('quantity')}, 1) else {amount('quantity')} end"
+        quantity = f"case when c_action = 'purchase' then coalesce({amount('quantity')}, 1) else {amount('quantity')} end"
         price = amount("unit_price")
         if "line_total" in numbers:
             price = f"coalesce({price}, {amount('line_total')} / nullif({amount('quantity')}, 0))"
         position = amount("position")
-        channel = f"coalesce(their_channel, {text['channel']})"
+        channel = f"coalesce(c_channel, {text['channel']})"
         out = {name: text[name] for name in PLAIN} | {
             "channel": channel,
             "touchpoint": f"left({text['touchpoint']}, 256)",
-            "action": "action",
+            "action": "c_action",
             "quantity": quantity,
             "unit_price": price,
             "discount": amount("discount"),
@@ -318,19 +318,19 @@ class _Events:
         earliest = self.feed.earliest.isoformat()
         cases = [("not sound", "row: not a JSON object")] if self.documents else []
         cases += [
-            (f"action = {literal(IGNORE)}", IGNORE),
-            ("raw_t is null", "occurred_at: missing"),
-            (f"t is null and ({lacks})", f"occurred_at: a time without a zone; set {self.job.where}.time_zone"),
-            ("t is null", "occurred_at: not a time that can be read"),
-            (f"t < {values.instant(dt.datetime.combine(self.feed.earliest, dt.time(), dt.UTC))}",
+            (f"c_action = {literal(IGNORE)}", IGNORE),
+            ("c_raw_t is null", "occurred_at: missing"),
+            (f"c_t is null and ({lacks})", f"occurred_at: a time without a zone; set {self.job.where}.time_zone"),
+            ("c_t is null", "occurred_at: not a time that can be read"),
+            (f"c_t < {values.instant(dt.datetime.combine(self.feed.earliest, dt.time(), dt.UTC))}",
              f"occurred_at: before {earliest}, a broken clock"),
             (self._broken_clock(), "occurred_at: later than the time of reading, a broken clock"),
             *((broken, f"{field}: not a number") for field, (_, broken) in numbers.items() if broken != "false"),
-            ("action is null", "action: missing"),
-            (f"action not in ({actions})", "action: a name that the mapping does not know"),
+            ("c_action is null", "action: missing"),
+            (f"c_action not in ({actions})", "action: a name that the mapping does not know"),
             (f"{channel} is null", "channel: missing"),
             (f"{channel} not in ({channels})", "channel: a name that the mapping does not know"),
-            (f"action = 'purchase' and {text['product_id']} is null", "product_id: missing in a purchase"),
+            (f"c_action = 'purchase' and {text['product_id']} is null", "product_id: missing in a purchase"),
         ]  # fmt: skip
         return "case " + " ".join(f"when {when} then {literal(then)}" for when, then in cases) + " end", out
 
@@ -347,9 +347,9 @@ class _Events:
         base = f"json_extract(doc, {literal(self.form.detail)})" if self.form.detail else "doc"
         shed = set(self.form.shed) | (set() if self.form.detail else {key for key in self.paths.used if key})
         patch = literal("{" + ",".join(f"{values.json_text(key)}:null" for key in sorted(shed)) + "}")
-        item = "" if self.feed.items is None else ", 'item', item"
+        item = "" if self.feed.items is None else ", 'item', c_item"
         # Merging drops what is null: an event of one line has no item, an event in our words no other name.
-        added = f"json_object('event', case when name <> action then name end{item})"
+        added = f"json_object('event', case when c_name <> c_action then c_name end{item})"
         return f"json_merge_patch(json_merge_patch(coalesce({base}, '{{}}'::json), {patch}::json), {added})::varchar"
 
     def _chosen_detail(self, chosen: tuple[str, ...]) -> str:
@@ -398,7 +398,7 @@ class _Events:
 def columns_of(con: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
     """Columns and DuckDB types of a query, without the row number."""
     found = con.execute(f"describe {query}").fetchall()
-    return {row[0]: str(row[1]) for row in found if row[0] != "n"}
+    return {row[0]: str(row[1]) for row in found if row[0] != "c_n"}
 
 
 def coalesced(parts: list[str]) -> str:

@@ -43,8 +43,8 @@ class Paths:
 
     Attributes:
         columns: Column -> DuckDB type, or None over documents.
-        doc: JSON paths into the document, in the order of ``d``.
-        item: JSON paths into the item, in the order of ``e``.
+        doc: JSON paths into the document, in the order of ``c_d``.
+        item: JSON paths into the item, in the order of ``c_e``.
         used: Columns, or top-level keys of documents, that some path reads.
         missing: (key of the mapping, column) that the relation does not have.
     """
@@ -81,12 +81,12 @@ class Paths:
         if "{" in path:
             return self._template(path, key)
         if path.startswith("@"):
-            return Value(f"e[{_index(self.item, json_path(path, '@', self._name(key)))}]"), ""
+            return Value(f"c_e[{_index(self.item, json_path(path, '@', self._name(key)))}]"), ""
         if self.columns is None:
             full = path if path.startswith("$") else f'$."{path}"'
             normal = json_path(full, "$", self._name(key))
             self.used.add(_STEP.findall(normal)[0][0] if "." in normal else "")
-            return Value(f"d[{_index(self.doc, normal)}]"), ""
+            return Value(f"c_d[{_index(self.doc, normal)}]"), ""
         return self._column(path, key)
 
     def _column(self, path: str, key: str) -> tuple[Value | None, str]:

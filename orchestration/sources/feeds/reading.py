@@ -30,7 +30,7 @@ class Relation:
     Attributes:
         sql: A query over the raw rows: columns, or ``line`` and ``doc`` for documents.
         columns: Column -> DuckDB type; None for documents.
-        numbered: The same query with ``n``, the number of the row from 1 on.
+        numbered: The same query with ``c_n``, the number of the row from 1 on.
         first_line: Number of the line on which row 1 stands.
         rejecting: Whether DuckDB sets lines aside in the table `REJECTS`.
     """
@@ -52,13 +52,13 @@ def relation(con: duckdb.DuckDBPyConnection, shape: Shape, form: Format) -> Rela
             f"strict_mode=false, null_padding=false)"
         )
         # Row numbers count blank lines, so that they are line numbers; only then blank lines go.
-        return _documents(f"select line from {lines}", f"select row_number() over () as n, line from {lines}")
+        return _documents(f"select line from {lines}", f"select row_number() over () as c_n, line from {lines}")
     if shape.container == "parquet":
         scan = f"select * from read_parquet({path})"
     else:
         scan = f"select * from {_delimited(path, shape)}"
     types = {name: str(kind) for name, kind, *_ in con.execute(f"describe {scan}").fetchall()}
-    numbered = f"select row_number() over () as n, * from ({scan})"
+    numbered = f"select row_number() over () as c_n, * from ({scan})"
     first_line = 2 if shape.container == "delimited" and shape.header else 1
     rejecting = shape.container == "delimited"
     plain = Relation(scan, types, numbered, first_line, rejecting)
@@ -102,7 +102,7 @@ def _as_documents(plain: Relation, types: dict[str, str]) -> Relation:
         return f"select {kept}doc::varchar as line, doc from (select {kept}{document} as doc from ({query}))"
 
     return dataclasses.replace(
-        plain, sql=shaped(plain.sql, ""), columns=None, numbered=shaped(plain.numbered, "n, ")
+        plain, sql=shaped(plain.sql, ""), columns=None, numbered=shaped(plain.numbered, "c_n, ")
     )
 
 

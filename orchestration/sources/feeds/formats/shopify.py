@@ -21,7 +21,7 @@ _LINE = "Lineitem "
 def _carried(relation: str, columns: Collection[str], key: str, own: tuple[str, ...]) -> str:
     """Rows with the key's columns carried down from its first row."""
     moved = [name for name in columns if name != key and not name.startswith(own)]
-    down = ", ".join(f"first({quoted(c)} order by n) filter ({quoted(c)} <> '') over (partition by {quoted(key)}) "
+    down = ", ".join(f"arg_min({quoted(c)}, c_n) filter ({quoted(c)} <> '') over (partition by {quoted(key)}) "
                      f"as {quoted(c)}" for c in moved)  # fmt: skip
     return f"select * replace ({down}) from {relation}" if down else f"select * from {relation}"
 
@@ -38,7 +38,7 @@ def _orders(relation: str, columns: Collection[str]) -> str:
     sku = "nullif(\"Lineitem sku\", '')" if "Lineitem sku" in columns else "null::varchar"
     numbered = f"""
         select *, {sku} as sku, {discount} as unit_discount,
-            "Name" || '-' || row_number() over (partition by "Name" order by n) as line_id
+            "Name" || '-' || row_number() over (partition by "Name" order by c_n) as line_id
         from ({carried})"""
     return f"""
         select *, 'purchase' as happened, {created} as happened_at, line_id as happened_id from ({numbered})
