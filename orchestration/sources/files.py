@@ -187,7 +187,7 @@ class Files:
         """
         self.sync()
         found = [part for part in self.live() if part.rows_kind == "events"]
-        self._complain(found)
+        self.complain()
         start = dt.datetime.combine(window.first_day, dt.time(), dt.UTC)
         stop = dt.datetime.combine(window.last_day, dt.time(), dt.UTC) + dt.timedelta(days=1)
         inside = (
@@ -215,7 +215,13 @@ class Files:
             tables.CANONICAL, (batch.cast(tables.CANONICAL) for batch in raw)
         )
 
-    def _complain(self, found: list[Part]) -> None:
+    def complain(self) -> None:
+        """Stop where a feed gives nothing at all.
+
+        Raises:
+            NothingToReadError: A feed none of whose files could be read.
+        """
+        found = self.live()
         for name in self.retailer.mapping:
             mine = [part for part in found if part.feed == name]
             errors = [f"{pathlib.Path(part.origin).name}: {part.error}" for part in mine if part.error]

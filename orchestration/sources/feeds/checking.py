@@ -82,7 +82,11 @@ def check(path: pathlib.Path, name: str, feed: Feed, currency: str, previews: in
         "broken": part.broken,
         "reasons": part.reasons,
         "contract": contract,
-        "names": [msgspec.to_builtins(one) for one in part.names if one.action not in (None, "ignore")],
+        "names": [
+            msgspec.to_builtins(one)
+            for one in part.names
+            if one.action not in (None, "ignore") and one.channel
+        ],
         "ignored_names": {str(one.name): one.rows for one in part.names if one.action == "ignore"},
         "unknown_names": {str(one.name): one.rows for one in part.names if one.action is None and one.name},
         "unmapped_columns": list(part.unused),

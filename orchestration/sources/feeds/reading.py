@@ -52,7 +52,9 @@ def relation(con: duckdb.DuckDBPyConnection, shape: Shape, form: Format) -> Rela
             f"strict_mode=false, null_padding=false)"
         )
         # Row numbers count blank lines, so that they are line numbers; only then blank lines go.
-        return _documents(f"select line from {lines}", f"select row_number() over () as c_n, line from {lines}")
+        return _documents(
+            f"select line from {lines}", f"select row_number() over () as c_n, line from {lines}"
+        )
     if shape.container == "parquet":
         scan = f"select * from read_parquet({path})"
     else:

@@ -51,9 +51,13 @@ def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> T
         lake: Folder of the lake.
         source: The shop's files.
         now: The clock.
+
+    Raises:
+        NothingToReadError: A feed none of whose files can be used.
     """
     retailer, ledger = source.retailer, source.root / "due.json"
     synced = source.sync(now)
+    source.complain()
     before = msgspec.json.decode(ledger.read_bytes(), type=list[dt.date]) if ledger.is_file() else []
     touched = set(before) | set(synced.days)
     inside = {day for day in touched if retailer.first_day <= day <= retailer.last_day}

@@ -35,6 +35,9 @@ _MARKS = (
 )
 
 
+_CONTROLS = bytes(code for code in range(32) if chr(code) not in "\t\n\r\f")
+
+
 class UnreadableFileError(ValueError):
     """A file that cannot be read at all; the message says why and what was expected."""
 
@@ -132,7 +135,7 @@ def _found_encoding(path: pathlib.Path, given: str | None) -> tuple[int, str]:
             return 0, "utf-16-le"
         if head[0::2].count(0) > 0.4 * pairs and head[1::2].count(0) < 0.1 * pairs:
             return 0, "utf-16-be"
-    if head.count(0) > 0.05 * len(head):
+    if len(head.translate(None, _CONTROLS)) < 0.98 * len(head):
         raise UnreadableFileError(f"{path.name} holds binary data; expected text or Parquet")
     return 0, "utf-8" if _mostly_utf8(path) else "cp1252"
 

@@ -11,12 +11,11 @@ import pathlib
 from typing import Any
 
 import pytest
+from sources_shop import events, jsonl, one, read, shop
 
 from contracts.settings import Feed
 from orchestration.sources.feeds.formats import segment
 from orchestration.sources.feeds.formats.snowplow import FIELDS
-
-from sources_shop import events, jsonl, one, read, shop
 
 AT = dt.datetime(2024, 3, 1, 10, 0, 0, 123000, tzinfo=dt.UTC)
 EMAIL = hashlib.sha256(b"ada@example.org").hexdigest()
@@ -45,7 +44,12 @@ def test_a_segment_order_of_two_products_is_two_events(tmp_path: pathlib.Path) -
     assert first["occurred_at"] == AT
     assert first["received_at"] == dt.datetime(2024, 3, 1, 10, 0, 1, tzinfo=dt.UTC)
     assert (first["action"], first["channel"], first["touchpoint"]) == ("purchase", "web", "page:/done")
-    assert (first["product_id"], first["quantity"], first["unit_price"], first["position"]) == ("p1", 2, 3.5, 1)
+    assert (first["product_id"], first["quantity"], first["unit_price"], first["position"]) == (
+        "p1",
+        2,
+        3.5,
+        1,
+    )
     assert (second["product_id"], second["quantity"], second["unit_price"]) == ("p2", 1, 1)
     assert first["currency"] == "USD"
     assert "discount" not in first  # It is the order's, not the unit's; it stays in detail.
@@ -77,7 +81,9 @@ def test_segment_pages_screens_mail_and_phones(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_words_of_a_format_can_be_added_to(tmp_path: pathlib.Path) -> None:
-    path = jsonl(tmp_path / "s.jsonl", [call(event="Quiz Finished"), call(messageId="2", event="Product Viewed")])
+    path = jsonl(
+        tmp_path / "s.jsonl", [call(event="Quiz Finished"), call(messageId="2", event="Product Viewed")]
+    )
     rows, _ = one(tmp_path, Feed(files=path, values={"action": {"Quiz Finished": "click@app"}}))
     assert [(row["action"], row["channel"]) for row in rows] == [("view", "web"), ("click", "app")]
     assert len(segment.ACTIONS) > 45
@@ -94,7 +100,10 @@ def test_ga4_rows_with_params_and_items(tmp_path: pathlib.Path) -> None:
             {"key": "page_location", "value": {"string_value": "https://shop.example/sale/?a=1"}},
         ],
     }  # fmt: skip
-    items = [{"item_id": "p1", "price": 3.5, "quantity": "2", "index": 4, "discount": 0.5}, {"item_id": "p2", "price": 9}]
+    items = [
+        {"item_id": "p1", "price": 3.5, "quantity": "2", "index": 4, "discount": 0.5},
+        {"item_id": "p2", "price": 9},
+    ]
     path = jsonl(tmp_path / "g.jsonl", [
         base | {"event_name": "purchase", "items": items}, base | {"event_name": "search", "items": []},
         base | {"event_name": "user_engagement"}, base | {"event_name": "add_to_cart", "platform": "ANDROID", "items": items[:1]},
@@ -125,7 +134,9 @@ def test_ga4_parquet_says_the_same_as_its_json(tmp_path: pathlib.Path) -> None:
     }  # fmt: skip
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "g.parquet")
     rows, _ = one(tmp_path, Feed(files=str(tmp_path / "g.parquet")))
-    assert [(r["action"], r["product_id"], r["unit_price"], r["session_id"]) for r in rows] == [("view", "p1", 3.5, "g.1.99")]
+    assert [(r["action"], r["product_id"], r["unit_price"], r["session_id"]) for r in rows] == [
+        ("view", "p1", 3.5, "g.1.99")
+    ]
     assert rows[0]["occurred_at"] == AT
 
 
@@ -165,7 +176,10 @@ def test_snowplow_tab_separated_events(tmp_path: pathlib.Path) -> None:
     rows, part = one(tmp_path, Feed(files=str(path)))
     assert (part.format, part.ignored, part.broken) == ("snowplow", 1, 1)
     assert part.reasons == {"line: too few fields": 1}
-    seen = [(row["event_id"], row["action"], row.get("product_id"), row.get("quantity"), row.get("unit_price")) for row in rows]
+    seen = [
+        (row["event_id"], row["action"], row.get("product_id"), row.get("quantity"), row.get("unit_price"))
+        for row in rows
+    ]
     assert seen == [
         ("web:e1", "visit", None, None, None), ("web:e2-1", "add_to_cart", "p1", 2, 3.5),
         ("web:e2-2", "add_to_cart", "p2", None, 1), ("web:e3", "purchase", "p9", 3, 4),
@@ -241,7 +255,10 @@ def test_shopify_orders_carry_the_order_down_and_take_back_what_was_cancelled(tm
     assert [(row["product_id"], row["quantity"], row["unit_price"], row["session_id"]) for row in sold] == [
         ("p1", 2, 10, "#1001"), ("Glove", 1, 4, "#1001"), ("p1", 2, 10, "#1002"),
     ]  # fmt: skip
-    assert {(row["channel"], row["touchpoint"]) for row in sold} == {("store", "store:Oslo"), ("web", "shopify:web")}
+    assert {(row["channel"], row["touchpoint"]) for row in sold} == {
+        ("store", "store:Oslo"),
+        ("web", "shopify:web"),
+    }
     assert sold[0]["discount"] == 1.5
     assert {row["occurred_at"] for row in sold} == {dt.datetime(2024, 3, 1, 10, tzinfo=dt.UTC)}
     assert json.loads(sold[1]["identifiers"]) == [{"kind": "email_sha256", "value": EMAIL}]
@@ -262,7 +279,11 @@ def test_shopify_products_and_customers_become_tables(tmp_path: pathlib.Path) ->
         tmp_path,
         goods=Feed(files=write_csv(tmp_path / "products.csv", [product, variant, picture])),
         people=Feed(files=write_csv(tmp_path / "customers.csv", [people])),
-        sold=Feed(files=write_csv(tmp_path / "orders.csv", [ORDER | {"Lineitem sku": "hat-xl", "Lineitem name": "Hat XL"}])),
+        sold=Feed(
+            files=write_csv(
+                tmp_path / "orders.csv", [ORDER | {"Lineitem sku": "hat-xl", "Lineitem name": "Hat XL"}]
+            )
+        ),
     )
     assert {(part.format, part.error) for part in read(source)} == {
         ("shopify_products", None), ("shopify_customers", None), ("shopify_orders", None),
