@@ -45,14 +45,27 @@ class Synced:
     Attributes:
         read: Parts that were made, of files or rows not seen before.
         unchanged: Files and tables that had nothing new.
-        days: UTC days whose events or dead letters may differ from before, sorted.
-        timeless: Whether rows without a readable time may differ.
     """
 
     read: tuple[Part, ...]
     unchanged: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """What the lake does not show yet.
+
+    Attributes:
+        days: UTC days whose events or dead letters may differ from the lake's, sorted.
+        timeless: Whether rows without a readable time may differ.
+        live: Parts that count, and that are in the lake when these days are.
+        dead: Parts that count no more, and that can go then.
+    """
+
     days: tuple[dt.date, ...]
     timeless: bool
+    live: tuple[Part, ...]
+    dead: tuple[Part, ...]
 
 
 class Files:
@@ -84,19 +97,39 @@ class Files:
             DatabaseError: A database that cannot be read.
         """
         read: list[Part] = []
-        days: set[dt.date] = set()
-        unchanged, timeless = 0, False
+        unchanged = 0
         for name, feed in self.retailer.mapping.items():
-            before = self._live(name, feed)
             made = self._files(name, feed, now) if feed.files is not None else self._table(name, feed, now)
             unchanged += sum(part is None for part in made)
-            new = [part for part in made if part is not None]
-            read += new
-            gone = {part.key for part in before} - {part.key for part in self._live(name, feed)}
-            changed = [*new, *(part for part in before if part.key in gone)]
-            days.update(day for part in changed for day in part.days)
-            timeless = timeless or any(part.broken for part in changed)
-        return Synced(tuple(read), unchanged, tuple(sorted(days)), timeless)
+            read += [part for part in made if part is not None]
+        return Synced(tuple(read), unchanged)
+
+    def due(self) -> Due:
+        """What has been read, or counts no more, and is not in the lake as it should be."""
+        live = self.live()
+        counted = {part.folder(self.root) for part in live}
+        dead = [
+            part for name in self.retailer.mapping for part in parts.stored(self.root, name)
+            if part.folder(self.root) not in counted
+        ]  # fmt: skip
+        days: set[dt.date] = set()
+        timeless = False
+        for part in live:
+            span = parts.landed(self.root, part)
+            days.update(day for day in part.days if span is None or not span[0] <= day <= span[1])
+            timeless = timeless or (span is None and part.broken > 0)
+        for part in dead:
+            if parts.landed(self.root, part) is not None:
+                days.update(part.days)
+                timeless = timeless or part.broken > 0
+        return Due(tuple(sorted(days)), timeless, tuple(live), tuple(dead))
+
+    def settle(self, due: Due) -> None:
+        """Note that what was due is in the lake, as far as the profile reaches."""
+        for part in due.live:
+            parts.land(self.root, part, self.retailer.first_day, self.retailer.last_day)
+        for part in due.dead:
+            shutil.rmtree(part.folder(self.root), ignore_errors=True)
 
     def _files(self, name: str, feed: Feed, now: dt.datetime | None) -> list[Part | None]:
         mark = parts.fingerprint(feed, self.retailer.currency)
@@ -180,12 +213,20 @@ class Files:
         return parts.live(parts.stored(self.root, name), mark, table, growing)
 
     def events(self, window: Window) -> pa.RecordBatchReader:
-        """Canonical events of the window, and the rows that broke; see `orchestration.sources.Source`.
+        """Canonical events of the window after a `sync`; see `orchestration.sources.Source`.
 
         Raises:
             NothingToReadError: A feed none of whose files could be read.
         """
         self.sync()
+        return self.answer(window)
+
+    def answer(self, window: Window) -> pa.RecordBatchReader:
+        """Canonical events of the window, and the rows that broke, from what has been read.
+
+        Raises:
+            NothingToReadError: A feed none of whose files could be read.
+        """
         found = [part for part in self.live() if part.rows_kind == "events"]
         self.complain()
         start = dt.datetime.combine(window.first_day, dt.time(), dt.UTC)

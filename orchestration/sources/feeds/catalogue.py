@@ -10,7 +10,8 @@ import duckdb
 from feature_repo.snapshots import literal, quoted
 from orchestration.lake import tables
 from orchestration.sources.feeds import values
-from orchestration.sources.feeds.mapping import SQL_TYPES, Compiled, Job, columns_of, path_list, shown
+from orchestration.sources.feeds.layers import path_list
+from orchestration.sources.feeds.mapping import SQL_TYPES, Compiled, Job, columns_of, shown
 from orchestration.sources.feeds.paths import MappingError, Paths
 
 

@@ -20,7 +20,8 @@ from feature_repo.snapshots import literal, quoted
 from orchestration.lake import tables
 from orchestration.sources.feeds import values
 from orchestration.sources.feeds.formats import Format
-from orchestration.sources.feeds.paths import MappingError, Paths, Value, json_path
+from orchestration.sources.feeds.layers import items_of, layered
+from orchestration.sources.feeds.paths import MappingError, Paths, Value
 from orchestration.sources.feeds.reading import Relation
 
 SQL_TYPES = {
@@ -118,7 +119,8 @@ class _Events:
         who, consent = self._identifiers(), self._consent()
         self._require(times, name, text["channel"])
         detail = self._detail()
-        rows = self._rows(name)
+        made = None if self.own_ids else self._fingerprint()
+        rows = layered(self.base, self.paths, self.feed, self.form, self.job.where, name, made)
         occurred = coalesced([values.time(value, self.feed) for value in times])
         raw_time = coalesced([value.text for value in times])
         lacks = " or ".join(values.lacks_zone(value, self.feed) for value in times)
@@ -209,58 +211,6 @@ class _Events:
         return value.sql if value.kind == "VARCHAR" else f"to_json({value.sql})::varchar"
 
     # Rows.
-
-    def _rows(self, name: str) -> str:
-        """SQL of rows with their name, action and channel, the item and, without own ids, made ones."""
-        rows = self.base
-        if self.documents:
-            rows = f"(select *, json_extract_string(doc, {path_list(self.paths.doc)}) as c_d from {rows})"
-        if not self.own_ids:
-            rows = f"(select *, md5({self._fingerprint()}) as c_print from {rows})"
-            rows = f"""(select *, c_print || case when c_k > 1 then '-' || c_k else '' end as c_made_id
-                from (select *, row_number() over (partition by c_print order by c_n) as c_k from {rows}))"""
-        rows = f"(select *, {name} as c_name from {rows})"
-        table = self.feed.values.get("action", {})
-        if table:
-            given = {theirs.lower().strip(): ours for theirs, ours in table.items()}
-            entries = {**{action: action for action in ACTIONS if action not in given}, **given}
-            listed = ", ".join(
-                f"({literal(word)}, {literal(ours.partition('@')[0])}, {_or_null(ours.partition('@')[2])})"
-                for word, ours in entries.items()
-            )
-            rows = f"""(select r.*, coalesce(w.ours, r.c_name) as c_action, w.c_channel from {rows} r
-                left join (values {listed}) w(word, ours, c_channel) on lower(r.c_name) = w.word)"""
-        else:
-            rows = f"(select *, c_name as c_action, null::varchar as c_channel from {rows})"
-        if self.feed.items is None and self.paths.item:
-            raise MappingError(
-                f"{self.job.where} has a path that begins with @, but no items; expected items: $.lines"
-            )
-        if self.feed.items is None:
-            return f"(select *, null::json as c_item, null::bigint as c_i from {rows})"
-        only = ", ".join(literal(action) for action in sorted(self.form.explode))
-        when = f"c_action in ({only}) and " if only else ""
-        rows = f"(select *, {self._items()} as c_items from {rows})"
-        rows = f"(select *, {when}len(c_items) > 0 as c_many from {rows})"
-        rows = f"""(select * exclude (c_items, c_many), unnest(case when c_many then c_items else [null::json] end) as c_item,
-            unnest(case when c_many then range(1, len(c_items) + 1) else [null::bigint] end) as c_i from {rows})"""
-        return f"(select *, json_extract_string(c_item, {path_list(self.paths.item)}) as c_e from {rows})"
-
-    def _items(self) -> str:
-        path = self.feed.items or ""
-        key = f"{self.job.where}.items"
-        if self.documents:
-            full = json_path(path if path.startswith("$") else f"$.{path}", "$", key)
-            return f"json_extract(doc, {literal(full + '[*]')})"
-        found = self.paths.first(path, "items")
-        if not found:
-            raise MappingError(
-                f"{key} is '{path}'; expected one of the columns: {', '.join(self.paths.columns or ())}"
-            )
-        whole = (
-            f"try_cast({found[0].sql} as json)" if found[0].kind == "VARCHAR" else f"to_json({found[0].sql})"
-        )
-        return f"coalesce(json_extract({whole}, '$[*]'), [])"
 
     def _fingerprint(self) -> str:
         if self.documents:
@@ -363,7 +313,7 @@ class _Events:
 
     def _rest(self) -> dict[str, str]:
         if self.feed.items:
-            self._items()
+            items_of(self.paths, self.feed.items, self.job.where)
         raw = self.job.relation.columns or {}
         return {name: kind for name, kind in raw.items() if name not in self.paths.used}
 
@@ -404,15 +354,6 @@ def columns_of(con: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
 def coalesced(parts: list[str]) -> str:
     """SQL of the first that is not null."""
     return parts[0] if len(parts) == 1 else f"coalesce({', '.join(parts)})"
-
-
-def path_list(paths: list[str]) -> str:
-    """SQL of a list of JSON paths, never empty."""
-    return "[" + ", ".join(map(literal, paths or ["$.none"])) + "]"
-
-
-def _or_null(text: str) -> str:
-    return literal(text) if text else "null::varchar"
 
 
 def _empty_to_null(column: str, kind: str) -> str:

@@ -25,6 +25,9 @@ VERSION = 1
 """Of the way rows are mapped; a higher number reads everything again."""
 
 
+LANDED = "landed.json"
+
+
 class Name(msgspec.Struct, frozen=True):
     """How often their name became an action on a channel; action is None where the name is unknown."""
 
@@ -159,9 +162,23 @@ def keep(part: Part, work: pathlib.Path, root: pathlib.Path) -> Part:
     folder = part.folder(root)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
-        # The same content came back after another: the record alone is new.
+        # The same content came back after another: the record alone is new, and it has to land again.
+        (folder / LANDED).unlink(missing_ok=True)
         (work / "part.json").replace(folder / "part.json")
         shutil.rmtree(work, ignore_errors=True)
         return part
     work.rename(folder)
     return part
+
+
+def landed(root: pathlib.Path, part: Part) -> tuple[dt.date, dt.date] | None:
+    """First and last day between which the part's rows are in the lake, or None."""
+    path = part.folder(root) / LANDED
+    return msgspec.json.decode(path.read_bytes(), type=tuple[dt.date, dt.date]) if path.is_file() else None
+
+
+def land(root: pathlib.Path, part: Part, first: dt.date, last: dt.date) -> None:
+    """Note that the part's rows of these days are in the lake."""
+    fresh = part.folder(root) / f"{LANDED}.new"
+    fresh.write_bytes(msgspec.json.encode((first, last)))
+    fresh.replace(part.folder(root) / LANDED)

@@ -1,6 +1,6 @@
 """From feeds into the lake, as little as needed: what is new is read, the days that it touches are taken in.
 
-The days are remembered in a file until their commits are done, so a killed pull is completed by the next.
+A part is noted as landed when the commits of its days are done, so a killed pull is completed by the next.
 
 Belongs here: which windows to ingest. Does not belong here: ingesting (`orchestration/lake/ingest.py`).
 """
@@ -11,12 +11,13 @@ import dataclasses
 import datetime as dt
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import cast
 
-import msgspec
+import pyarrow as pa
 
 from contracts.settings import Retailer
 from orchestration.lake import ingest
-from orchestration.sources import Window
+from orchestration.sources import Source, Window
 from orchestration.sources.feeds.parts import Part
 from orchestration.sources.files import NAME, Files
 
@@ -55,29 +56,37 @@ def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> T
     Raises:
         NothingToReadError: A feed none of whose files can be used.
     """
-    retailer, ledger = source.retailer, source.root / "due.json"
+    retailer = source.retailer
     synced = source.sync(now)
     source.complain()
-    before = msgspec.json.decode(ledger.read_bytes(), type=list[dt.date]) if ledger.is_file() else []
-    touched = set(before) | set(synced.days)
-    inside = {day for day in touched if retailer.first_day <= day <= retailer.last_day}
-    if synced.timeless:
+    due = source.due()
+    inside = {day for day in due.days if retailer.first_day <= day <= retailer.last_day}
+    outside = len(due.days) - len(inside)
+    if due.timeless:
         inside.add(retailer.first_day)  # Rows without a readable time count as of the first day.
-    _remember(ledger, touched | inside)
     events = letters = 0
     for window in windows(inside, source, retailer):
         done = take(lake, source, window, now)
         events, letters = events + done.events.rows, letters + done.dead_letters.rows
-    _remember(ledger, touched - inside)
-    outside = len(touched - inside)
+    source.settle(due)
     return Taken(synced.read, synced.unchanged, tuple(sorted(inside)), events, letters, outside)
+
+
+class _Read:
+    """A source as it has been read, so that all windows of a pull see the same."""
+
+    def __init__(self, source: Files) -> None:
+        self._source = source
+
+    def events(self, window: Window) -> pa.RecordBatchReader:
+        return self._source.answer(window)
 
 
 def take(
     lake: pathlib.Path, source: Files, window: Window, now: dt.datetime | None = None
 ) -> ingest.Ingested:
-    """Take one window into the lake (`orchestration.lake.ingest.ingest_events`)."""
-    return ingest.ingest_events(lake, NAME, source, window, now)
+    """Take one window of what has been read into the lake (`orchestration.lake.ingest.ingest_events`)."""
+    return ingest.ingest_events(lake, NAME, cast(Source, _Read(source)), window, now)
 
 
 def windows(days: Iterable[dt.date], source: Files, retailer: Retailer) -> Iterator[Window]:
@@ -106,10 +115,3 @@ def ranges(days: Iterable[dt.date]) -> Iterator[tuple[dt.date, dt.date]]:
             end += 1
         yield ordered[0], ordered[end - 1]
         ordered = ordered[end:]
-
-
-def _remember(ledger: pathlib.Path, days: set[dt.date]) -> None:
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    fresh = ledger.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(sorted(days)))
-    fresh.replace(ledger)

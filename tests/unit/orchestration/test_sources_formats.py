@@ -35,7 +35,8 @@ def test_a_segment_order_of_two_products_is_two_events(tmp_path: pathlib.Path) -
         context={"page": {"path": "/done"}, "traits": {"email": " Ada@example.org"},
                  "consent": {"categoryPreferences": {"Advertising": False, "Analytics": True}}},
         properties={"order_id": "o1", "currency": "usd", "discount": 5,
-                    "products": [{"product_id": "p1", "price": 3.5, "quantity": 2, "position": 1}, {"sku": "p2", "price": "1"}]},
+                    "products": [{"product_id": "p1", "price": 3.5, "quantity": 2, "position": 1},
+                                 {"sku": "p2", "price": "1"}]},
     )  # fmt: skip
     rows, part = one(tmp_path, Feed(files=jsonl(tmp_path / "s.jsonl", [order])))
     assert part.format == "segment"
@@ -106,7 +107,8 @@ def test_ga4_rows_with_params_and_items(tmp_path: pathlib.Path) -> None:
     ]
     path = jsonl(tmp_path / "g.jsonl", [
         base | {"event_name": "purchase", "items": items}, base | {"event_name": "search", "items": []},
-        base | {"event_name": "user_engagement"}, base | {"event_name": "add_to_cart", "platform": "ANDROID", "items": items[:1]},
+        base | {"event_name": "user_engagement"},
+        base | {"event_name": "add_to_cart", "platform": "ANDROID", "items": items[:1]},
     ])  # fmt: skip
     rows, part = one(tmp_path, Feed(files=path))
     assert part.format == "ga4"
@@ -169,7 +171,8 @@ def test_snowplow_tab_separated_events(tmp_path: pathlib.Path) -> None:
         snowplow_line(),
         snowplow_line(event="unstruct", event_id="e2", event_name="snowplow_ecommerce_action",
                       unstruct_event=json.dumps(action), contexts=json.dumps(products)),
-        snowplow_line(event="transaction_item", event_id="e3", ti_sku="p9", ti_price="4", ti_quantity="3", ti_currency="USD"),
+        snowplow_line(event="transaction_item", event_id="e3", ti_sku="p9", ti_price="4",
+                      ti_quantity="3", ti_currency="USD"),
         snowplow_line(event="page_ping", event_id="e4"),
         "only\tthree\tfields",
     ]) + "\n")  # fmt: skip

@@ -100,7 +100,8 @@ def test_numbers_words_templates_and_alternatives(tmp_path: pathlib.Path) -> Non
     )
     mapped = feed(
         write(tmp_path / "a.csv", text), decimal=",",
-        fields={**FIELDS, "product_id": ("sku", "old sku"), "quantity": "n", "line_total": "total", "touchpoint": "store:{shop}",
+        fields={**FIELDS, "product_id": ("sku", "old sku"), "quantity": "n", "line_total": "total",
+                "touchpoint": "store:{shop}",
                 "position": "page"},
         identifiers={"email_sha256": "sha256(mail)"},
         values={"action": {"Kauf": "purchase@store", "Ansicht": "view", "Pause": "ignore"}},
