@@ -17,6 +17,7 @@ import glob
 import pathlib
 import shutil
 import uuid
+from collections.abc import Collection
 
 import pyarrow as pa
 
@@ -24,7 +25,9 @@ from contracts.settings import Feed, Retailer, Settings, read_retailer, read_set
 from feature_repo.snapshots import connect, literal
 from orchestration.lake import tables
 from orchestration.sources import WeeklyRows, Window
-from orchestration.sources.feeds import database, parts
+from orchestration.sources.feeds import answers, database, parts
+from orchestration.sources.feeds.answers import Rows
+from orchestration.sources.feeds.forgetting import forget
 from orchestration.sources.feeds.parts import Part
 from orchestration.sources.feeds.paths import MappingError
 from orchestration.sources.feeds.staging import broken_file, rows_file, stage
@@ -122,6 +125,8 @@ class Files:
             if parts.landed(self.root, part) is not None:
                 days.update(part.days)
                 timeless = timeless or part.broken > 0
+        if any(parts.landed(self.root, part) is None for part in live):
+            days.update(answers.repeated_days(Rows.of(self.root, live, "events")))
         return Due(tuple(sorted(days)), timeless, tuple(live), tuple(dead))
 
     def settle(self, due: Due) -> None:
@@ -181,24 +186,18 @@ class Files:
 
     def _seen(self, part: Part, before: list[Part]) -> bool:
         """Whether a part holds nothing that earlier parts of the table do not; it is removed then."""
-
-        def of(one: Part) -> list[str]:
-            return [str(path) for path in (rows_file(self.root, one), broken_file(self.root, one)) if path]
-
         con = connect()
-        names = ", ".join(name for name in tables.CANONICAL.names if name != "detail")
-        old = [path for one in before for path in of(one)]
-        new = of(part)
-        seen = (
-            bool(new and old)
-            and not con.execute(
-                f"select count(*) from (select {names} from {_parquet(new)} except select {names} from {_parquet(old)})"
-            ).fetchall()[0][0]
-        )
+        fresh = 0
+        for kind, names in ((rows_file, ", ".join(tables.CANONICAL.names)), (broken_file, "problem, raw")):
+            new, old = kind(self.root, part), [str(path) for one in before if (path := kind(self.root, one))]
+            if new is not None:
+                known = f"except select {names} from {answers.scan(old)}" if old else ""
+                query = f"select count(*) from (select {names} from {answers.scan([str(new)])} {known})"
+                fresh += con.execute(query).fetchall()[0][0]
         con.close()
-        if seen:
+        if not fresh:
             shutil.rmtree(part.folder(self.root))
-        return seen
+        return not fresh
 
     # Answering.
 
@@ -227,31 +226,27 @@ class Files:
         Raises:
             NothingToReadError: A feed none of whose files could be read.
         """
-        found = [part for part in self.live() if part.rows_kind == "events"]
         self.complain()
+        live = self.live()
         start = dt.datetime.combine(window.first_day, dt.time(), dt.UTC)
         stop = dt.datetime.combine(window.last_day, dt.time(), dt.UTC) + dt.timedelta(days=1)
-        inside = (
-            f"occurred_at >= timestamptz {literal(start.isoformat())} "
-            f"and occurred_at < timestamptz {literal(stop.isoformat())}"
-        )
-        wanted = [
-            part for part in found
-            if part.first is not None and part.last is not None and part.first < stop and part.last >= start
-        ]  # fmt: skip
-        names = ", ".join(tables.CANONICAL.names)
-        queries = []
-        good = [(part, path) for part in wanted if (path := rows_file(self.root, part))]
-        if good:
-            queries.append(_once(good, names, inside, self._sample(window.households)))
-        broken = [str(path) for part in found if (path := broken_file(self.root, part))]
+        sample = None
+        if window.households is not None:
+            sample = answers.sample_sql(self._known_customers(live), window.households)
+        good = answers.events_sql(Rows.of(self.root, live, "events"), start, stop, sample)
+        queries = [] if good is None else [good]
+        broken = [str(path) for part in live if (path := broken_file(self.root, part))]
         if broken:
-            where = f"({inside}) or occurred_at is null" if window.holds_first else inside
-            queries.append(f"select {names} from {_parquet(broken)} where {where}")
+            inside = (
+                f"(occurred_at >= timestamptz {literal(start.isoformat())} "
+                f"and occurred_at < timestamptz {literal(stop.isoformat())})"
+            )
+            where = f"{inside} or occurred_at is null" if window.holds_first else inside
+            names = ", ".join(tables.CANONICAL.names)
+            queries.append(f"select {names} from {answers.scan(broken)} where {where}")
         if not queries:
             return tables.CANONICAL.empty_table().to_reader()
-        con = connect()
-        raw = con.sql(" union all ".join(queries)).to_arrow_reader(BATCH_ROWS)
+        raw = connect().sql(" union all ".join(queries)).to_arrow_reader(BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(
             tables.CANONICAL, (batch.cast(tables.CANONICAL) for batch in raw)
         )
@@ -271,89 +266,31 @@ class Files:
                     f"mapping.{name}: none of its {len(mine)} files can be used; " + "; ".join(errors[:3])
                 )
 
-    def _sample(self, households: int | None) -> str | None:
-        """A query of the customers to keep, always the same; None for all."""
-        if households is None:
-            return None
-        return f"select customer from ({self._known_customers()}) order by md5(customer), customer limit {int(households)}"
-
-    def _known_customers(self) -> str:
-        found = [
-            str(path)
-            for part in self.live()
-            if (path := rows_file(self.root, part)) and part.rows_kind == "events"
-        ]
-        customers = [
-            str(path)
-            for part in self.live()
-            if (path := rows_file(self.root, part)) and part.rows_kind == "customers"
-        ]
-        queries = ["select null::varchar as customer where false"]
-        if found:
-            queries.append(
-                f"select {_customer('identifiers')} as customer from (select distinct identifiers from {_parquet(found)} "
-                "where problem is null)"
-            )
-        if customers:
-            queries.append(f"select customer_id from {_parquet(customers)} where problem is null")
-        return f"select distinct customer from ({' union all '.join(queries)}) where customer is not null"
+    def _known_customers(self, live: list[Part]) -> str:
+        events, customers = (Rows.of(self.root, live, kind) for kind in ("events", "customers"))
+        return answers.known_customers_sql(events, customers)
 
     def products(self) -> pa.Table:
         """The catalogue, and a row for each product that only events name, with what they say of it."""
         self.sync()
-        listed = [
-            str(p)
-            for part in self.live()
-            if (p := rows_file(self.root, part)) and part.rows_kind == "products"
-        ]
-        events = [
-            str(p) for part in self.live() if (p := rows_file(self.root, part)) and part.rows_kind == "events"
-        ]
-        names = ", ".join(tables.PRODUCTS.names)
-        known = (
-            f"""select {names} from (select *, row_number() over (partition by product_id order by place desc) as k
-            from {_parquet(listed, ordered=True)} where problem is null) where k = 1"""
-            if listed
-            else "select " + ", ".join(f"null as {name}" for name in tables.PRODUCTS.names) + " where false"
-        )
-        query = known
-        if events:
-            said = """json_extract_string(detail, ['$.item.name', '$.name', '$.item.category', '$.category', '$.item.brand',
-                '$.brand'])"""
-            query += f""" union all
-                select product_id, coalesce(any_value(coalesce(s[1], s[2])), 'Product ' || product_id), '',
-                    coalesce(any_value(coalesce(s[3], s[4])), ''), '', coalesce(any_value(coalesce(s[5], s[6])), ''), '', '',
-                    'good', true, '{{"catalogue":"missing"}}'
-                from (select product_id, case when detail <> '{{}}' then {said} end as s from {_parquet(events)}
-                    where problem is null and product_id is not null)
-                anti join ({known}) k using (product_id)
-                group by product_id"""
-        con = connect()
-        return con.sql(f"select * from ({query}) order by product_id").to_arrow_table().cast(tables.PRODUCTS)
+        live = self.live()
+        query = answers.products_sql(*(Rows.of(self.root, live, kind) for kind in ("products", "events")))
+        return connect().sql(query).to_arrow_table().cast(tables.PRODUCTS)
 
     def customers(self, households: int | None = None) -> pa.Table:
         """Everyone whom a customers' feed lists or an event names."""
         self.sync()
-        listed = [
-            str(p)
-            for part in self.live()
-            if (p := rows_file(self.root, part)) and part.rows_kind == "customers"
-        ]
-        names = ", ".join(tables.CUSTOMERS.names)
-        told = (
-            f"""(select {names} from (select *, row_number() over (partition by customer_id order by place desc) as k
-            from {_parquet(listed, ordered=True)} where problem is null) where k = 1)"""
-            if listed
-            else "(select "
-            + ", ".join(f"null::varchar as {name}" for name in tables.CUSTOMERS.names)
-            + " where false)"
-        )
-        rest = ", ".join(f"told.{name}" for name in tables.CUSTOMERS.names[1:])
-        who = self._known_customers() if households is None else self._sample(households)
-        con = connect()
-        query = f"""select customer as customer_id, {rest} from ({who}) w left join {told} told
-            on told.customer_id = w.customer order by 1"""
-        return con.sql(query).to_arrow_table().cast(tables.CUSTOMERS)
+        live = self.live()
+        who = self._known_customers(live)
+        if households is not None:
+            who = answers.sample_sql(who, households)
+        query = answers.customers_sql(Rows.of(self.root, live, "customers"), who)
+        return connect().sql(query).to_arrow_table().cast(tables.CUSTOMERS)
+
+    def forget(self, values: Collection[str]) -> int:
+        """Remove the rows of a person from all parts; see `feeds.forgetting.forget`."""
+        stored = [part for name in self.retailer.mapping for part in parts.stored(self.root, name)]
+        return forget(self.root, stored, values)
 
     def offers(self) -> pa.Table:
         """None: coupons of these exports come as events."""
@@ -378,43 +315,6 @@ def matching(feed: Feed) -> list[pathlib.Path]:
         names = [str(p) for p in path.rglob("*")] if path.is_dir() else glob.glob(pattern, recursive=True)
         found.update(pathlib.Path(name).resolve() for name in names)
     return sorted(p for p in found if p.is_file() and not p.name.startswith((".", "_")))
-
-
-def _once(good: list[tuple[Part, pathlib.Path]], names: str, inside: str, sample: str | None) -> str:
-    """Rows of a window, each event id once: the one of the latest part, and there the first.
-
-    Only ids whose hash occurs twice are looked at more closely, so that all others stream through.
-    """
-    rows = _parquet([str(path) for _, path in good], ordered=True)
-    where = f"problem is null and {inside}"
-    if sample is not None:
-        where += f" and {_customer('identifiers')} in ({sample})"
-    twice = f"select hash(event_id) from {rows} where {where} group by 1 having count(*) > 1"
-    return f"""
-        select {names} from {rows} where {where} and hash(event_id) not in ({twice})
-        union all
-        select {names} from (
-            select *, row_number() over (partition by event_id order by place desc, file_row_number) as k from {rows}
-            where {where} and hash(event_id) in ({twice})
-        ) where k = 1"""
-
-
-def _customer(column: str) -> str:
-    """SQL of the first identifier of kind ``customer``."""
-    listed = f"""from_json({column}, '[{{"kind":"VARCHAR","value":"VARCHAR"}}]')"""
-    return f"list_filter({listed}, lambda one: one.kind = 'customer')[1].value"
-
-
-def _parquet(paths: list[str], ordered: bool = False) -> str:
-    """A scan of files; ``ordered`` adds ``place``, their order, and the row's number in its file."""
-    listed = ", ".join(map(literal, paths))
-    if not ordered:
-        return f"read_parquet([{listed}])"
-    places = ", ".join(f"({literal(path)}, {place})" for place, path in enumerate(paths))
-    return (
-        f"(select s.*, p.place from read_parquet([{listed}], filename = true, file_row_number = true) s "
-        f"join (values {places}) p(path, place) on s.filename = p.path)"
-    )
 
 
 # The module itself is the source of the shop that the environment names.

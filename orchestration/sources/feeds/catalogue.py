@@ -32,7 +32,7 @@ def compile_table(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -
         found: str | None = None if path is None else paths.text(path, f"fields.{name}")
         if path is not None and found is not None:
             fields[name] = shown(path)
-        text = values.words(found or "null::varchar", job.feed.values.get(name, {}))
+        text: str = values.words(found or "null::varchar", job.feed.values.get(name, {}))
         constant = job.feed.constants.get(name)
         texts[name] = text if constant is None else f"coalesce({text}, {literal(str(constant))})"
     if key not in fields:
@@ -49,7 +49,7 @@ def compile_table(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -
             unused if job.feed.detail == "rest" else [c for c in job.feed.detail if c in (columns or {c: ""})]
         )
         pairs = ", ".join(
-            f"{literal(c)}, {text}" for c in chosen if (text := paths.text(c, "detail")) is not None
+            f"{literal(c)}, {said}" for c in chosen if (said := paths.text(c, "detail")) is not None
         )
         texts["attributes"] = (
             f"json_merge_patch('{{}}'::json, json_object({pairs}))::varchar" if pairs else "'{}'"

@@ -126,6 +126,36 @@ def test_the_later_of_two_files_says_what_an_event_was(tmp_path: pathlib.Path) -
     assert lake(tmp_path, "select quantity from events") == [(3,)]
 
 
+def test_an_event_that_moves_to_another_day_leaves_the_one_before(tmp_path: pathlib.Path) -> None:
+    put(tmp_path, "a.csv", sale(1), sale(2))
+    taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
+    put(tmp_path, "b.csv", sale(1, "2024-04-01T10:00:00Z"))
+    done = taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
+    assert done.days == (dt.date(2024, 3, 1), dt.date(2024, 4, 1))
+    assert lake(tmp_path, "select event_id, day from events order by 1") == [
+        ("till:1", dt.date(2024, 4, 1)), ("till:2", dt.date(2024, 3, 1)),
+    ]  # fmt: skip
+
+
+def test_a_person_can_be_forgotten(tmp_path: pathlib.Path) -> None:
+    put(
+        tmp_path,
+        "a.csv",
+        sale(1, who="ada-4711"),
+        sale(2, n="two", who="ada-4711"),
+        sale(3, who="bob"),
+        "ada-4711\n",
+    )
+    source = shop(tmp_path)
+    taking.pull(tmp_path / "lake", source, NOW)
+    assert source.forget(["ada-4711"]) == 4  # A row that broke lies among the rows and among the broken.
+    for path in (tmp_path / "sources").rglob("*"):
+        assert not path.is_file() or b"ada-4711" not in path.read_bytes()
+    again = taking.pull(tmp_path / "lake", source, NOW)
+    assert (again.read, again.unchanged) == ((), 1)
+    assert ingest_customers(tmp_path / "lake", source).rows == 1
+
+
 def test_what_breaks_becomes_a_dead_letter_with_its_line_and_comes_back_when_the_mapping_is_fixed(
     tmp_path: pathlib.Path,
 ) -> None:

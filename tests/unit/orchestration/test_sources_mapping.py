@@ -286,3 +286,15 @@ def test_the_clock_of_the_reader_decides_what_is_later(tmp_path: pathlib.Path) -
     text = f"id,at,what,sku\n1,{soon},view,p\n"
     part = read(shop(tmp_path, web=feed(write(tmp_path / "a.csv", text))))[0]
     assert part.good == 1
+
+
+def test_the_documented_yaml_is_valid(tmp_path: pathlib.Path) -> None:
+    from contracts.settings import ROOT, read_retailer, read_settings
+
+    page = (ROOT / "docs" / "bring-your-own-shop.md").read_text()
+    path = write(tmp_path / "corner.yaml", page.split("```yaml\n")[1].split("```")[0])
+    retailer = read_retailer(read_settings({"RETAILER": str(path)}))
+    assert set(retailer.mapping) == {"web", "shop", "catalogue", "stores"}
+    assert retailer.mapping["shop"].files == (
+        str(tmp_path / "exports/shopify/orders*.csv"), str(tmp_path / "exports/shopify/archive"),
+    )  # fmt: skip
