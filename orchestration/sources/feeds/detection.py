@@ -38,6 +38,7 @@ class Shape:
         delimiter: Of delimited text.
         header: Whether the first line names the columns.
         quoting: Whether ``"`` quotes fields.
+        skip: Lines before the header.
         text: How text was read; None for Parquet.
     """
 
@@ -48,6 +49,7 @@ class Shape:
     delimiter: str | None = None
     header: bool = True
     quoting: bool = True
+    skip: int = 0
     text: Text | None = None
 
 
@@ -90,17 +92,29 @@ def _parquet(path: pathlib.Path, feed: Feed) -> Shape:
 
 
 def _delimited(text: Text, sample: str, feed: Feed) -> Shape:
+    # Spreadsheets write the delimiter into a first line of its own.
+    told = re.match(r'"?sep=(.)"?\r?\n', sample)
+    sample = sample[told.end() :] if told else sample
     first = sample.splitlines()[0]
     fields = first.split("\t")
     if feed.format == "snowplow" or (feed.format == "auto" and _is_snowplow(fields)):
         named = "event_id" in fields
         columns = tuple(fields) if named else FIELDS
         return Shape(text.path, "delimited", columns, "snowplow", "\t", named, quoting=False, text=text)
-    delimiter = feed.delimiter or guess_delimiter(sample)
+    delimiter = feed.delimiter or (told.group(1) if told else guess_delimiter(sample))
     names = list(feed.columns) or [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
     columns = tuple(_unique(names))
     found = _format(feed, columns)
-    return Shape(text.path, "delimited", columns, found, delimiter, not feed.columns, text=text)
+    return Shape(
+        text.path,
+        "delimited",
+        columns,
+        found,
+        delimiter,
+        not feed.columns,
+        skip=int(told is not None),
+        text=text,
+    )
 
 
 def guess_delimiter(sample: str) -> str:

@@ -47,9 +47,9 @@ def relation(con: duckdb.DuckDBPyConnection, shape: Shape, form: Format) -> Rela
     path = literal(str(shape.path))
     if shape.container == "documents":
         lines = (
-            f"read_csv({path}, delim='\\x01', quote='', escape='', header=false, auto_detect=false, new_line='\\n', "
+            f"read_csv({path}, delim={literal(chr(1))}, quote='', escape='', header=false, auto_detect=false, new_line='\\n', "
             f"columns={{'line': 'VARCHAR'}}, max_line_size={LONGEST_LINE}, buffer_size={2 * LONGEST_LINE}, "
-            f"strict_mode=false, null_padding=false)"
+            f"store_rejects=true, rejects_table='{REJECTS}', rejects_limit=0)"
         )
         # Row numbers count blank lines, so that they are line numbers; only then blank lines go.
         return _documents(
@@ -61,7 +61,7 @@ def relation(con: duckdb.DuckDBPyConnection, shape: Shape, form: Format) -> Rela
         scan = f"select * from {_delimited(path, shape)}"
     types = {name: str(kind) for name, kind, *_ in con.execute(f"describe {scan}").fetchall()}
     numbered = f"select row_number() over () as c_n, * from ({scan})"
-    first_line = 2 if shape.container == "delimited" and shape.header else 1
+    first_line = 1 + shape.skip + (shape.container == "delimited" and shape.header)
     rejecting = shape.container == "delimited"
     plain = Relation(scan, types, numbered, first_line, rejecting)
     return _as_documents(plain, types) if form.documents else plain
@@ -71,7 +71,7 @@ def _delimited(path: str, shape: Shape) -> str:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in shape.columns)
     quote = "quote='\"', escape='\"'" if shape.quoting else "quote='', escape=''"
     return (
-        f"read_csv({path}, delim={literal(shape.delimiter or ',')}, header={str(shape.header).lower()}, {quote}, "
+        f"read_csv({path}, delim={literal(shape.delimiter or ',')}, header={str(shape.header).lower()}, {quote}, skip={shape.skip}, "
         f"columns={{{columns}}}, auto_detect=false, max_line_size={LONGEST_LINE}, "
         f"buffer_size={2 * LONGEST_LINE}, store_rejects=true, rejects_table='{REJECTS}', rejects_limit=0)"
     )
@@ -87,7 +87,7 @@ def _documents(lines: str, numbered: str) -> Relation:
     def shaped(query: str) -> str:
         return f"select * exclude (doc, whole), whole as doc from ({parsed(query)})"
 
-    return Relation(shaped(lines), None, shaped(numbered))
+    return Relation(shaped(lines), None, shaped(numbered), rejecting=True)
 
 
 def _as_documents(plain: Relation, types: dict[str, str]) -> Relation:

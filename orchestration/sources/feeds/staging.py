@@ -7,6 +7,7 @@ parts there are (`parts.py`), when to make one (`orchestration/sources/files.py`
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import pathlib
 import shutil
 import time
@@ -64,7 +65,7 @@ def stage(
         done = _read(con, path, part, feed, currency, work, clock)
         done = msgspec.structs.replace(done, created_ns=time.time_ns())
         con.close()
-        for name in ("unpacked", "decoded", "elements"):
+        for name in ("unpacked", "decoded", "elements", "lined"):
             (work / name).unlink(missing_ok=True)
         shutil.rmtree(work / "spill", ignore_errors=True)
         return keep(done, work, root)
@@ -96,9 +97,25 @@ def _read(
         return _unusable(con, part, _explain(error, shape), work)
     part = _counted(con, part, work)
     aside = rejected(con) if job.relation.rejecting else None
+    if (
+        not part.rows
+        and not (aside is not None and aside.num_rows)
+        and _has_rows(shape, job.relation.first_line)
+    ):
+        return _unusable(
+            con, part, "no row could be cut out of its lines; expected rows of the same width", work
+        )
     if part.broken or (aside is not None and aside.num_rows):
         part = _set_aside(con, part, job, aside, work)
     return part
+
+
+def _has_rows(shape: Shape, first_line: int) -> bool:
+    """Whether text has lines where rows should be."""
+    if shape.container == "parquet":
+        return False
+    with shape.path.open("rb") as lines:
+        return any(line.strip() for line in itertools.islice(lines, first_line - 1, first_line + 100))
 
 
 def _compile(con: duckdb.DuckDBPyConnection, job: Job, raw: bool = False) -> Compiled:

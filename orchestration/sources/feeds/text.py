@@ -104,7 +104,34 @@ def prepare(path: pathlib.Path, work: pathlib.Path, encoding: str | None = None)
     ):
         copy = work / "decoded"
         text = dataclasses.replace(text, path=copy, repaired=_decode(plain, copy, text.encoding, mark))
-    return _without_array(text, work)
+    text = _without_array(text, work)
+    if not text.array and _mixed_line_ends(text.path):
+        copy = work / "lined"
+        _one_line_end(text.path, copy)
+        text = dataclasses.replace(text, path=copy)
+    return text
+
+
+def _mixed_line_ends(path: pathlib.Path) -> bool:
+    """Whether lines end in more than one way; DuckDB loses rows of such files without a word."""
+    feeds = returns = pairs = 0
+    last = b""
+    for block in _blocks(path):
+        feeds, returns = feeds + block.count(b"\n"), returns + block.count(b"\r")
+        pairs += block.count(b"\r\n") + (last == b"\r" and block[:1] == b"\n")
+        last = block[-1:]
+    return returns > 0 and feeds > 0 and not feeds == returns == pairs
+
+
+def _one_line_end(path: pathlib.Path, target: pathlib.Path) -> None:
+    """Write a file with line feeds alone; a return that stands by itself becomes a blank."""
+    with target.open("wb") as out:
+        held = b""
+        for block in (*_blocks(path), None):
+            whole = held + (block or b"")
+            held = b"\r" if block is not None and whole.endswith(b"\r") else b""
+            whole = whole[: len(whole) - len(held)]
+            out.write(whole.replace(b"\r\n", b"\n").replace(b"\r", b" "))
 
 
 def _unpack(path: pathlib.Path, target: pathlib.Path) -> str | None:

@@ -193,3 +193,42 @@ def test_a_schema_that_changes_between_two_files(tmp_path: pathlib.Path) -> None
     }
     wiser = shop(tmp_path, web=feed(tmp_path / "*.csv", fields=both))
     assert [row["query"] for row in events(wiser)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_line_ends_of_several_systems_in_one_file(tmp_path: pathlib.Path, suffix: str) -> None:
+    if suffix == "csv":
+        lines = [HEADER.strip(), *(ROW.format(id=n, word=f'"w\r\n{n}"').strip() for n in range(6))]
+    else:
+        base = {"at": "2024-03-01T10:00:00Z", "what": "search"}
+        lines = [json.dumps({**base, "id": n, "words": f"w\n{n}"}) for n in range(6)]
+    text = "".join(line + ("\r\n" if number % 3 else "\n") for number, line in enumerate(lines))
+    found, part = queries(tmp_path, text.encode(), f"a.{suffix}")
+    assert found == [f"w\n{n}" for n in range(6)]
+    assert part.broken == 0
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_line_ends_of_every_system(tmp_path: pathlib.Path, newline: str) -> None:
+    text = HEADER + ROW.format(id=1, word="a") + ROW.format(id=2, word="b")
+    assert queries(tmp_path, text.replace("\n", newline).encode())[0] == ["a", "b"]
+
+
+def test_a_spreadsheet_that_names_its_delimiter(tmp_path: pathlib.Path) -> None:
+    text = (
+        ("sep=;\n" + HEADER + ROW.format(id=1, word="a") + "2,too few\n")
+        .replace(",", ";")
+        .replace("\n", "\r\n")
+    )
+    found, part = queries(tmp_path, text.encode())
+    assert (found, part.delimiter) == (["a"], ";")
+    assert [example.line for example in part.examples] == [4]
+
+
+def test_lines_that_are_no_text_for_json_keep_their_number(tmp_path: pathlib.Path) -> None:
+    row = json.dumps({"id": 1, "at": "2024-03-01T10:00:00Z", "what": "search", "words": "a\\x01b"})
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([row, '{"a": \x01 1}', "{}", row.replace('"id": 1', '"id": 2')]) + "\n")
+    rows, part = one(tmp_path, feed(path))
+    assert [row["event_id"] for row in rows] == ["web:1", "web:2"]
+    assert [example.line for example in part.examples] == [2, 3]
