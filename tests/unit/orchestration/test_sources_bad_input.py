@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
+import random
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sources_shop import events, one, read, shop
+from sources_shop import YEAR, events, one, read, shop
 
 from contracts.settings import Feed
 
@@ -232,3 +233,31 @@ def test_lines_that_are_no_text_for_json_keep_their_number(tmp_path: pathlib.Pat
     rows, part = one(tmp_path, feed(path))
     assert [row["event_id"] for row in rows] == ["web:1", "web:2"]
     assert [example.line for example in part.examples] == [2, 3]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_line_of_a_ruined_file_is_lost(tmp_path: pathlib.Path, seed: int) -> None:
+    draw = random.Random(seed)
+    ends = [
+        "hat",
+        'a ""b"" c',
+        '"x, y"',
+        'a"b',
+        '"x" y',
+        '"never closed',
+        "too,many,fields",
+        "\u00e9",
+        "\tz ",
+    ]
+    lines = [HEADER.strip().encode()]
+    for number in range(60):
+        start = f"line{number}end,2024-03-01T10:00:00Z,search"
+        line = start if draw.random() < 0.1 else f"{start},{draw.choice(ends)}"
+        lines.append(line.encode(draw.choice(["utf-8", "latin-1"])))
+    path = tmp_path / "a.csv"
+    path.write_bytes(draw.choice([b"\n", b"\r\n"]).join(lines))
+    source = shop(tmp_path, web=feed(path))
+    part = read(source)[0]
+    assert part.error is None
+    found = json.dumps(source.answer(YEAR).read_all().to_pylist(), default=str)
+    assert [number for number in range(60) if f"line{number}end" not in found] == []
