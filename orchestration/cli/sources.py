@@ -97,7 +97,7 @@ def pull(as_json: bool) -> None:
         for part in done.read
     ]  # fmt: skip
     value = {"read": parts, "unchanged": done.unchanged, "days": done.days, "events": done.events,
-             "dead_letters": done.dead_letters, "outside": done.outside}  # fmt: skip
+             "dead_letters": done.dead_letters, "outside": done.outside, "changes": done.changes}  # fmt: skip
     lines = [table(parts, ["feed", "read", "rows", "good", "broken", "error"])] if parts else []
     summary = (
         f"{len(parts)} read, {done.unchanged} unchanged; {len(done.days)} days taken in: {done.events} events, "
@@ -108,7 +108,7 @@ def pull(as_json: bool) -> None:
         if done.outside
         else []
     )
-    emit(value, as_json, "\n".join([*lines, summary, *outside]))
+    emit(value, as_json, "\n".join([*lines, *done.changes, summary, *outside]))
 
 
 def _text(report: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def relation(con: duckdb.DuckDBPyConnection, shape: Shape, form: Format) -> Rela
     path = literal(str(shape.path))
     if shape.container == "documents":
         lines = (
-            f"read_csv({path}, delim={literal(chr(1))}, quote='', escape='', header=false, auto_detect=false, new_line='\\n', "
+            f"read_csv({path}, delim={literal(chr(1))}, quote='', escape='', header=false, auto_detect=false, "
             f"columns={{'line': 'VARCHAR'}}, max_line_size={LONGEST_LINE}, buffer_size={2 * LONGEST_LINE}, "
             f"store_rejects=true, rejects_table='{REJECTS}', rejects_limit=0)"
         )
@@ -71,8 +71,8 @@ def _delimited(path: str, shape: Shape) -> str:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in shape.columns)
     quote = "quote='\"', escape='\"'" if shape.quoting else "quote='', escape=''"
     return (
-        f"read_csv({path}, delim={literal(shape.delimiter or ',')}, header={str(shape.header).lower()}, {quote}, skip={shape.skip}, "
-        f"columns={{{columns}}}, auto_detect=false, max_line_size={LONGEST_LINE}, "
+        f"read_csv({path}, delim={literal(shape.delimiter or ',')}, header={str(shape.header).lower()}, {quote}, "
+        f"skip={shape.skip}, columns={{{columns}}}, auto_detect=false, max_line_size={LONGEST_LINE}, "
         f"buffer_size={2 * LONGEST_LINE}, store_rejects=true, rejects_table='{REJECTS}', rejects_limit=0)"
     )
 

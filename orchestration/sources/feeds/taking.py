@@ -18,6 +18,7 @@ import pyarrow as pa
 from contracts.settings import Retailer
 from orchestration.lake import ingest
 from orchestration.sources import Source, Window
+from orchestration.sources.feeds import parts
 from orchestration.sources.feeds.parts import Part
 from orchestration.sources.files import NAME, Files
 
@@ -35,6 +36,7 @@ class Taken:
         events: Events of these days in the lake now.
         dead_letters: Dead letters of these days.
         outside: Days that lie outside the profile's range and were left.
+        changes: What is different about the columns of a file from the one read before, in words.
     """
 
     read: tuple[Part, ...]
@@ -43,6 +45,7 @@ class Taken:
     events: int
     dead_letters: int
     outside: int
+    changes: tuple[str, ...] = ()
 
 
 def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> Taken:
@@ -68,8 +71,28 @@ def pull(lake: pathlib.Path, source: Files, now: dt.datetime | None = None) -> T
     for window in windows(inside, source, retailer):
         done = take(lake, source, window, now)
         events, letters = events + done.events.rows, letters + done.dead_letters.rows
+    changes = tuple(_changes(source, synced.read))
     source.settle(due)
-    return Taken(synced.read, synced.unchanged, tuple(sorted(inside)), events, letters, outside)
+    days = tuple(sorted(inside))
+    return Taken(synced.read, synced.unchanged, days, events, letters, outside, changes)
+
+
+def _changes(source: Files, read: tuple[Part, ...]) -> Iterator[str]:
+    """Columns that a file has or lacks, beside the file of its feed that was read before it."""
+    for part in read:
+        before = [
+            other for other in parts.stored(source.root, part.feed)
+            if other.created_ns < part.created_ns and other.columns and other.container == part.container
+        ]  # fmt: skip
+        if not before or not part.columns or part.container == "documents":
+            continue
+        new = [name for name in part.columns if name not in before[-1].columns]
+        gone = [name for name in before[-1].columns if name not in part.columns]
+        told = ([f"new columns {', '.join(new)}"] if new else []) + (
+            [f"no more {', '.join(gone)}"] if gone else []
+        )
+        if told:
+            yield f"{part.feed}: {pathlib.Path(part.origin).name} has {'; '.join(told)}"
 
 
 class _Read:

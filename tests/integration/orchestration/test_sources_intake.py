@@ -202,6 +202,17 @@ def test_a_pull_that_dies_is_completed_by_the_next(
     assert ids(tmp_path) == ["till:1", "till:2"]
 
 
+def test_a_file_with_other_columns_is_told(tmp_path: pathlib.Path) -> None:
+    put(tmp_path, "a.csv", sale(1))
+    taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
+    (tmp_path / "in" / "b.csv").write_text(
+        "id,at,what,sku,who,till\n2,2024-03-01T10:00:00Z,purchase,p2,7,4\n"
+    )
+    done = taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
+    assert done.changes == ("till: b.csv has new columns till; no more n",)
+    assert (done.events, done.dead_letters) == (2, 0)
+
+
 def test_days_outside_the_profile_wait(tmp_path: pathlib.Path) -> None:
     put(tmp_path, "a.csv", sale(1), sale(2, "2023-06-02T10:00:00Z"))
     done = taking.pull(tmp_path / "lake", shop(tmp_path), NOW)

@@ -213,6 +213,11 @@ def test_line_ends_of_several_systems_in_one_file(tmp_path: pathlib.Path, suffix
 def test_line_ends_of_every_system(tmp_path: pathlib.Path, newline: str) -> None:
     text = HEADER + ROW.format(id=1, word="a") + ROW.format(id=2, word="b")
     assert queries(tmp_path, text.replace("\n", newline).encode())[0] == ["a", "b"]
+    base = {"at": "2024-03-01T10:00:00Z", "what": "search"}
+    documents = "".join(json.dumps({**base, "id": word, "words": word}) + newline for word in ("a", "b"))
+    source = shop(tmp_path / "documents", web=feed(tmp_path / "b.jsonl"))
+    (tmp_path / "b.jsonl").write_bytes(documents.encode())
+    assert [row["query"] for row in events(source)] == ["a", "b"]
 
 
 def test_a_spreadsheet_that_names_its_delimiter(tmp_path: pathlib.Path) -> None:
