@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,79 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: Literal["gate", "person"] = "gate"
 
 
+Path = str | tuple[str, ...]
+"""Where a value lies in a row: a column, a JSON path (``$.a.b``, ``@.a`` inside an exploded item), a
+template (``store:{shop}``), ``sha256(path)``, or a list of them of which the first that is not empty counts."""
+
+EventField = Literal[
+    "event_id", "occurred_at", "received_at", "session_id", "channel", "touchpoint", "action", "product_id",
+    "quantity", "unit_price", "line_total", "discount", "currency", "query", "media_id", "decision_id",
+    "position", "moment",
+    # A feed of products or customers:
+    "name", "department", "category", "type", "brand", "manufacturer", "size", "kind", "sellable",
+    "customer_id", "age", "income", "home_ownership", "marital_status", "household_size",
+    "household_composition", "kids",
+]  # fmt: skip
+"""What a column can be mapped to; ``line_total`` is divided by the quantity to give the unit price."""
+
+FeedFormat = Literal[
+    "auto", "rows", "canonical", "segment", "ga4", "snowplow", "cloudevents", "shopify_orders",
+    "shopify_customers", "shopify_products",
+]  # fmt: skip
+
+
+class Feed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One stream of raw rows and how they become events: an entry under ``mapping`` of a retailer's yaml.
+
+    Attributes:
+        files: A file, a folder or a pattern (``exports/**/*.csv.gz``), relative to the yaml; or
+        table: a table of `connection`; or
+        query: a SQL query on `connection`.
+        connection: Key under ``connections``.
+        high_water: Column that only grows (a number or a time); only rows at or above the last value seen are read.
+        format: How rows are shaped; ``auto`` finds out, ``rows`` means plain columns that ``fields`` maps.
+        rows: What a row is.
+        encoding: Of text files; found out where it is not given.
+        delimiter: Of delimited text; found out where it is not given.
+        columns: Names of the columns of a delimited file without a header line.
+        time_zone: IANA name of the zone of times that carry none.
+        time_format: strptime pattern, or ``epoch_s``, ``epoch_ms``, ``epoch_us``; ISO 8601 otherwise.
+        decimal: Decimal sign of numbers.
+        currency: Where a row names none; the shop's own by default.
+        earliest: Times before this day count as a broken clock.
+        fields: Field of the event -> where it lies in a row.
+        identifiers: Kind of identifier -> where it lies, the customer's own number under ``customer``.
+        values: Field -> their word -> ours; an action of ``ignore`` leaves rows out, counted.
+        constants: Field -> value where a row has none.
+        consent: Purpose -> where its yes or no lies.
+        items: Path of a list inside the row that makes one event per element.
+        detail: Columns to keep in ``detail``, or ``rest`` for all that nothing else uses.
+    """
+
+    files: str | tuple[str, ...] | None = None
+    table: str | None = None
+    query: str | None = None
+    connection: str | None = None
+    high_water: str | None = None
+    format: FeedFormat = "auto"
+    rows: Literal["events", "products", "customers"] = "events"
+    encoding: str | None = None
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] | None = None
+    columns: tuple[str, ...] = ()
+    time_zone: str | None = None
+    time_format: str | None = None
+    decimal: Literal[".", ","] = "."
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] | None = None
+    earliest: dt.date = dt.date(2000, 1, 1)
+    fields: dict[EventField, Path] = {}
+    identifiers: dict[str, Path] = {}
+    values: dict[EventField, dict[str, str]] = {}
+    constants: dict[EventField, str | int | float] = {}
+    consent: dict[Literal["analytics", "personalization", "marketing"], Path] = {}
+    items: str | None = None
+    detail: Literal["rest"] | tuple[str, ...] = "rest"
+
+
 class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shop, as its yaml in `orchestration/retailers` states it.
 
@@ -73,6 +147,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         gate: What a challenger must show, and who decides.
         exploration: Probability that the last slot shows a uniformly drawn further candidate.
         owners: Who answers for it, shown in Dagster.
+        connections: Addresses of databases by name; ``${VARIABLE}`` is read from the environment when used.
+        mapping: Feeds of the source ``files``, by name.
     """
 
     name: str
@@ -92,6 +168,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gate: Gate = Gate()
     exploration: Share = 0.0
     owners: tuple[str, ...] = ("team:personalization",)
+    connections: dict[str, str] = {}
+    mapping: dict[str, Feed] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +303,9 @@ def read_retailer(settings: Settings) -> Retailer:
         retailer = msgspec.yaml.decode(path.read_bytes(), type=Retailer)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
+    check_feeds(retailer.mapping, retailer.connections, path.name)
+    anchored = {name: anchor(feed, path.resolve().parent) for name, feed in retailer.mapping.items()}
+    retailer = msgspec.structs.replace(retailer, mapping=anchored)
     if settings.last_day:
         retailer = msgspec.structs.replace(retailer, last_day=settings.last_day)
     if retailer.last_day < retailer.first_day:
@@ -232,3 +313,77 @@ def read_retailer(settings: Settings) -> Retailer:
             f"{path.name}: last_day {retailer.last_day} is before first_day {retailer.first_day}; expected a later day"
         )
     return retailer
+
+
+def check_feeds(feeds: Mapping[str, Feed], connections: Mapping[str, str], file: str) -> None:
+    """Apply the rules of a mapping that types cannot state.
+
+    Raises:
+        SettingsError: Naming the file, the key's path and what was expected there.
+    """
+    for name, feed in feeds.items():
+        where = f"{file}: `$.mapping.{name}`"
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
+            raise SettingsError(f"{where}: expected a name of at most 32 of a-z, 0-9, _ and -")
+        given = [key for key in ("files", "table", "query") if getattr(feed, key) is not None]
+        if len(given) != 1:
+            raise SettingsError(f"{where} names {' and '.join(given) or 'nothing to read'}; "
+                                "expected exactly one of files, table, query")  # fmt: skip
+        if given != ["files"] and feed.connection not in connections:
+            known = ", ".join(connections) or "none is defined"
+            raise SettingsError(
+                f"{where}.connection is {feed.connection!r}; expected one of `$.connections`: {known}"
+            )
+        if given == ["files"] and (feed.connection or feed.high_water):
+            raise SettingsError(f"{where}: connection and high_water belong to table or query, not to files")
+
+
+def anchor(feed: Feed, folder: pathlib.Path) -> Feed:
+    """The same feed with its file patterns made absolute."""
+    if feed.files is None:
+        return feed
+    patterns = (feed.files,) if isinstance(feed.files, str) else feed.files
+    return msgspec.structs.replace(
+        feed, files=tuple(str(folder / pathlib.Path(p).expanduser()) for p in patterns)
+    )
+
+
+def read_feeds(path: pathlib.Path) -> tuple[dict[str, Feed], dict[str, str]]:
+    """The ``mapping`` and ``connections`` of a yaml that holds them, a whole retailer's or these sections alone.
+
+    Raises:
+        SettingsError: The file cannot be read, or a key is unknown or of the wrong type.
+    """
+    try:
+        whole = msgspec.yaml.decode(path.read_bytes())
+        if not isinstance(whole, dict) or "mapping" not in whole:
+            raise SettingsError(f"{path.name}: `$.mapping` is missing; expected feeds by name")
+        sections = msgspec.convert({k: whole[k] for k in ("mapping", "connections") if k in whole}, _Feeds)
+    except (OSError, UnicodeDecodeError, msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise SettingsError(f"{path.name}: {error}") from error
+    check_feeds(sections.mapping, sections.connections, path.name)
+    feeds = {name: anchor(feed, path.resolve().parent) for name, feed in sections.mapping.items()}
+    return feeds, sections.connections
+
+
+class _Feeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    mapping: dict[str, Feed]
+    connections: dict[str, str] = {}
+
+
+def expand_address(address: str, environment: Mapping[str, str] | None = None) -> str:
+    """Put environment variables in place of ``${NAME}`` in a database's address.
+
+    Raises:
+        SettingsError: A variable is not set.
+    """
+    env = os.environ if environment is None else environment
+
+    def value(found: re.Match[str]) -> str:
+        if found.group(1) not in env:
+            raise SettingsError(
+                f"connections: the environment variable {found.group(1)} is not set; expected its value"
+            )
+        return env[found.group(1)]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, address)

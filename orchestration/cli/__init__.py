@@ -18,6 +18,7 @@ VERBS = {
     "recommend": "ask the live server for recommendations",
     "explain": "open one decision: who, what, why, from which release",
     "events": "send events to the live server; read and replay what was refused",
+    "sources": "see what your own files and tables mean, and take in what is new",
     "releases": "list, show, promote and roll back releases",
     "bench": "measure, and print numbers beside their bars",
     "doctor": "check this machine and this installation",

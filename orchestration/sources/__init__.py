@@ -17,6 +17,8 @@ from typing import Protocol, cast
 
 import pyarrow as pa
 
+from contracts.settings import Retailer, Settings
+
 
 class UnknownSourceError(LookupError):
     """A profile names a source that does not exist; the message lists those that do."""
@@ -90,13 +92,21 @@ class Source(Protocol):
         ...
 
 
-def load(name: str) -> Source:
+def load(name: str, retailer: Retailer | None = None, settings: Settings | None = None) -> Source:
     """The source of that name.
+
+    Args:
+        name: Module of this package.
+        retailer: The open shop, for sources that read its mapping; taken from the environment if None.
+        settings: Where state lives, for sources that keep any; taken from the environment if None.
 
     Raises:
         UnknownSourceError: No such module.
     """
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    known = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
     if name not in known:
         raise UnknownSourceError(f"source is '{name}'; expected one of: {', '.join(known)}")
-    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
+    module = importlib.import_module(f"{__name__}.{name}")
+    if retailer is not None and settings is not None and hasattr(module, "bind"):
+        return cast(Source, module.bind(retailer, settings))
+    return cast(Source, module)

@@ -40,6 +40,8 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "precision": (">=", 0.995),
         "recall": (">=", 0.95),
         "undo_exact": ("==", 1),
+    "intake": {
+        "linearity": ("<=", 1.25),
     },
     "pipeline": {
         "seconds_to_first_recommendation": ("<=", 900),
