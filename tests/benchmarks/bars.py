@@ -36,6 +36,15 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "lost_events": ("==", 0),
         "duplicated_events": ("==", 0),
     },
+    "moments": {
+        "f1": (">=", 0.95),
+        "need_auc_gain": (">=", 0.05),
+        "live_equals_lake": ("==", 1),
+    },
+    "attribution": {
+        "max_error_hand_worked": ("<=", 1e-9),
+        "max_error_of_sum": ("<=", 1e-6),
+    },
     "pipeline": {
         "seconds_to_first_recommendation": ("<=", 900),
         "peak_memory_gb": ("<=", 6),

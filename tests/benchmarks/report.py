@@ -16,6 +16,9 @@ ABOUT = {
     "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
+    "moments": "Micro-moments and open needs on the atelier (simulated), judged by its truth; live against lake.",
+    "attribution": "Credits by channel against hand-worked chains and against what channels caused in the atelier "
+    "(simulated): total variation, 0 is equal.",
     "pipeline": "`make run` after installation, on 2 cores.",
 }
 
