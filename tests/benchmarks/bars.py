@@ -42,6 +42,14 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "undo_exact": ("==", 1),
     "intake": {
         "linearity": ("<=", 1.25),
+    "moments": {
+        "f1": (">=", 0.95),
+        "need_auc_gain": (">=", 0.05),
+        "live_equals_lake": ("==", 1),
+    },
+    "attribution": {
+        "max_error_hand_worked": ("<=", 1e-9),
+        "max_error_of_sum": ("<=", 1e-6),
     },
     "pipeline": {
         "seconds_to_first_recommendation": ("<=", 900),

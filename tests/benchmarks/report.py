@@ -20,6 +20,9 @@ ABOUT = {
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
     "intake": "Events of the shape of the atelier (simulated), from files into the lake; plain scan and pandas beside it.",
+    "moments": "Micro-moments and open needs on the atelier (simulated), judged by its truth; live against lake.",
+    "attribution": "Credits by channel against hand-worked chains and against what channels caused in the atelier "
+    "(simulated): total variation, 0 is equal.",
     "pipeline": "`make run` after installation, on 2 cores.",
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
