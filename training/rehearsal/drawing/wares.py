@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from training.rehearsal.drawing.canvas import Canvas, whole
-from training.rehearsal.drawing.fabric import PALETTE, Fabric
+from training.rehearsal.drawing.fabric import PALETTE, Fabric, luminance
 from training.rehearsal.drawing.garments import Cut
 
 _METAL = (196, 168, 96)
@@ -44,7 +44,12 @@ def sneakers(c: Canvas, f: Fabric, cut: Cut) -> None:
     )
     for step in range(4):
         x, y = 43 + step * 5.2, 41 + step * 3.2
-        c.line([(x - 3, y + 5), (x + 3, y)], _trim(f, "white").colour, 1.4, smooth=False)
+        c.line(
+            [(x - 3, y + 5), (x + 3, y)],
+            PALETTE["white"] if luminance(f.colour) < 200 else f.edge,
+            1.4,
+            smooth=False,
+        )
     c.line([(24, 66), (36, 60), (50, 66)], f.accent, 2.2)
 
 
