@@ -208,8 +208,13 @@ class Files:
 
     def _live(self, name: str, feed: Feed) -> list[Part]:
         mark = parts.fingerprint(feed, self.retailer.currency)
-        table, growing = feed.files is None, feed.high_water is not None
-        return parts.live(parts.stored(self.root, name), mark, table, growing)
+        stored = parts.stored(self.root, name)
+        if feed.files is None:
+            return parts.live(stored, mark, table=True, growing=feed.high_water is not None)
+        # A file that is still there but is no longer meant does not count; one that is gone does.
+        meant = {str(path) for path in matching(feed)}
+        kept = [part for part in stored if part.origin in meant or not pathlib.Path(part.origin).exists()]
+        return parts.live(kept, mark, table=False, growing=False)
 
     def events(self, window: Window) -> pa.RecordBatchReader:
         """Canonical events of the window after a `sync`; see `orchestration.sources.Source`.

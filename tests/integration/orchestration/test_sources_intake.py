@@ -117,6 +117,18 @@ def test_a_file_that_changes_counts_as_it_is_now_and_one_that_goes_stays(tmp_pat
     assert ids(tmp_path) == ["till:1", "till:2", "till:9"]
 
 
+def test_a_file_that_is_no_longer_meant_leaves_the_lake(tmp_path: pathlib.Path) -> None:
+    put(tmp_path, "a.csv", sale(1))
+    put(tmp_path, "wrong.csv", sale(2, "2024-03-02T10:00:00Z"))
+    taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
+    assert len(ids(tmp_path)) == 2
+    done = taking.pull(
+        tmp_path / "lake", shop(tmp_path, msgspec.structs.replace(FEED, files="in/a*.csv")), NOW
+    )
+    assert (done.read, done.days) == ((), (dt.date(2024, 3, 2),))
+    assert ids(tmp_path) == ["till:1"]
+
+
 def test_the_later_of_two_files_says_what_an_event_was(tmp_path: pathlib.Path) -> None:
     put(tmp_path, "a.csv", sale(1, n="1"), sale(1, n="2"))
     taking.pull(tmp_path / "lake", shop(tmp_path), NOW)
