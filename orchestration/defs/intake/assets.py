@@ -42,7 +42,8 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
 
         settings, profile = shop.settings(), shop.profile()
         window = _window(context, profile)
-        done = ingest.ingest_events(settings.lake, profile.source, load(profile.source), window)
+        source = load(profile.source, profile, settings)
+        done = ingest.ingest_events(settings.lake, profile.source, source, window)
         table = TABLES["events"]
         extra: Metadata = {
             "read_rows": done.read,
@@ -138,7 +139,8 @@ def _result(shop: Shop, name: str, write: Any) -> dg.MaterializeResult[Any]:
     from orchestration.sources import load
 
     settings, table = shop.settings(), TABLES[name]
-    commit = write(settings.lake, load(shop.profile().source))
+    profile = shop.profile()
+    commit = write(settings.lake, load(profile.source, profile, settings))
     return dg.MaterializeResult(
         metadata=table_metadata(table.path(settings.lake), table.schema, commit.version, commit.rows)
     )
