@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from training.rehearsal import RehearsalError, simulate
+import msgspec
+
+from training.rehearsal import AtelierConfig, RehearsalError, simulate
 from training.rehearsal.config import checked, for_events
 from training.rehearsal.writing import write
 
@@ -37,23 +39,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KNOB=VALUE", help="any other field of AtelierConfig"
     )
+    parser.add_argument(
+        "--parts", type=int, default=1, metavar="N",
+        help="so many shops of that size with other people, one folder each (beyond a million events)",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     try:
         knobs = _knobs(given)
         config = for_events(given.events, **knobs) if given.events is not None else checked(knobs)
-        begun = time.perf_counter()
-        shop = simulate(config)
-        spent = time.perf_counter() - begun
-        folder = write(shop, given.out)
+        if given.parts < 1:
+            raise RehearsalError(f"--parts is {given.parts}; expected at least 1")
+        for part in range(given.parts):
+            if given.parts == 1:
+                _make(config, given.out)
+                continue
+            knobs = {"seed": config.seed + part, "namespace": f"{config.namespace}p{part}"}
+            _make(msgspec.structs.replace(config, **knobs), given.out / f"part-{part:04d}")
     except RehearsalError as error:
         print(f"rehearsal: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rehearsal: interrupted", file=sys.stderr)
         return 130
-    rows = shop.events.num_rows
-    print(f"{rows:,} simulated events of {config.shoppers:,} shoppers in {spent:.1f} s: {folder}")
     return 0
+
+
+def _make(config: AtelierConfig, out: pathlib.Path) -> None:
+    begun = time.perf_counter()
+    shop = simulate(config)
+    spent = time.perf_counter() - begun
+    folder = write(shop, out)
+    print(
+        f"{shop.events.num_rows:,} simulated events of {config.shoppers:,} shoppers in {spent:.1f} s: {folder}"
+    )
 
 
 def _knobs(given: argparse.Namespace) -> dict[str, object]:

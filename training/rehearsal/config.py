@@ -57,6 +57,7 @@ class AtelierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         late_days: Longest delay of a late arrival.
         bots: Crawlers, each of which sends `bot_events` events within two seconds on one day.
         bot_events: Events of one crawler.
+        namespace: Letters and digits inside every id, so that several shops can be poured together.
         silenced: Channels whose contacts are neither sent nor felt (see the package's docstring).
     """
 
@@ -83,6 +84,7 @@ class AtelierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     late_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 35
     bots: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
     bot_events: Count = 2_000
+    namespace: Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{0,8}$")] = ""
     silenced: tuple[Channel, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,6 +93,11 @@ class AtelierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise RehearsalError(
                 f"silenced names {', '.join(strange)}; expected some of: {', '.join(CONTACT_CHANNELS)}"
             )
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the number in every id."""
+        return f"{self.namespace}-" if self.namespace else ""
 
     @property
     def last_day(self) -> dt.date:

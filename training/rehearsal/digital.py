@@ -139,7 +139,7 @@ def _views(world: World, draft: Draft, s: Sessions, draws: Draws) -> tuple[Ints,
         at[reads], step[reads] + 1, 1.5, action=ACT["view"], product=product[reads],
         touchpoint=np.where(size_guide[reads], TP["size-guide"], TP["reviews"]),
     )  # fmt: skip
-    _evidence(draft, s, draws)
+    _evidence(world, draft, s, draws)
     dear = np.maximum(np.log(price / world.typical[product]) - people.price_level[who] - 0.1, 0)
     appetite = _ADD[need] * np.exp(0.6 * state.mood[who] - people.thrift[who] * dear)
     appetite *= np.where(shocked, 0.35, 1.0) * np.where(again, 1.5, 1.0)
@@ -190,9 +190,11 @@ def _views(world: World, draft: Draft, s: Sessions, draws: Draws) -> tuple[Ints,
     return at, adds & ~dropped, product, price, mood
 
 
-def _evidence(draft: Draft, s: Sessions, draws: Draws) -> None:
+def _evidence(world: World, draft: Draft, s: Sessions, draws: Draws) -> None:
     """Page types that tell a want to go or to do."""
     shows = (draws.uniform("shows", s.key) < 0.9) & (s.channel != MARKETPLACE)
+    for need, kind in ((GO, "want_to_go"), (DO, "want_to_do")):
+        world.hide(s.number[~shows & (s.need == need)], MOMENT[kind])
     at = np.flatnonzero(shows & (s.need == GO))
     draft.add(at, 7, action=ACT["view"], touchpoint=TP["store-finder"])
     at = np.flatnonzero(shows & (s.need == DO))

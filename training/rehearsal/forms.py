@@ -108,13 +108,14 @@ def identities(config: AtelierConfig, people: People) -> Identities:
         for i in range(len(people))
     ]  # fmt: skip
     shared = people.shared_card
+    space = config.prefix
     return Identities(
         names=names,
-        customer=[f"c-{i:07d}" for i in number],
-        card=[f"l-h{home[i]:07d}" if shared[i] else f"l-p{i:07d}" for i in number],
-        email=[_sha(f"{config.seed}/shopper{i}@example.org") for i in number],
-        email_two=[_sha(f"{config.seed}/other{i}@example.com") for i in number],
-        phone=[_sha(f"{config.seed}/+000{i:09d}") for i in number],
+        customer=[f"c-{space}{i:07d}" for i in number],
+        card=[f"l-{space}h{home[i]:07d}" if shared[i] else f"l-{space}p{i:07d}" for i in number],
+        email=[_sha(f"{config.seed}{space}/shopper{i}@example.org") for i in number],
+        email_two=[_sha(f"{config.seed}{space}/other{i}@example.com") for i in number],
+        phone=[_sha(f"{config.seed}{space}/+000{i:09d}") for i in number],
     )
 
 

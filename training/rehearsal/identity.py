@@ -127,9 +127,11 @@ def by_event(world: World, graph: Graph, events: Chunk) -> pa.Table:
     nobody = person < 0
     return pa.table(
         {
-            "event_id": rendering.event_ids(len(person)),
-            "person_id": _null_where(rendering.person_ids(person), nobody),
-            "household_id": _null_where(_households(world.people.household[np.maximum(person, 0)]), nobody),
+            "event_id": rendering.event_ids(world.config, len(person)),
+            "person_id": _null_where(rendering.person_ids(world.config, person), nobody),
+            "household_id": _null_where(
+                rendering.household_ids(world.config, world.people.household[np.maximum(person, 0)]), nobody
+            ),
             "linkable": graph.event_linkable,
         }
     )
@@ -153,7 +155,7 @@ def by_identifier(world: World, identities: Identities, graph: Graph, events: Ch
         _, kept = np.unique(np.where(shared, -1 - people.household[who], who), return_index=True)
         who, shared = who[kept], shared[kept]
         rows.append(_identifiers(
-            kind, [values[number] for number in who], who, people.household[who], shared, shared & False,
+            world, kind, [values[number] for number in who], who, people.household[who], shared, shared & False,
             graph.personal_linkable[who, column]))  # fmt: skip
     owner = np.full(len(graph.devices), -1)
     seen = np.flatnonzero(graph.device_of >= 0)
@@ -164,7 +166,7 @@ def by_identifier(world: World, identities: Identities, graph: Graph, events: Ch
     holder = people.household[np.maximum(owner, 0)]
     rows.append(
         _identifiers(
-            "device", texts, owner, holder, kind >= HOUSEHOLD, (kind == KIOSK_DEVICE) | ~named,
+            world, "device", texts, owner, holder, kind >= HOUSEHOLD, (kind == KIOSK_DEVICE) | ~named,
             graph.device_linkable,
         )
     )  # fmt: skip
@@ -172,14 +174,21 @@ def by_identifier(world: World, identities: Identities, graph: Graph, events: Ch
 
 
 def _identifiers(
-    kind: str, values: list[str], who: Ints, household: Ints, shared: Flags, public: Flags, linkable: Flags
+    world: World,
+    kind: str,
+    values: list[str],
+    who: Ints,
+    household: Ints,
+    shared: Flags,
+    public: Flags,
+    linkable: Flags,
 ) -> pa.Table:
     return pa.table(
         {
             "kind": pa.repeat(kind, len(values)),
             "value": pa.array(values, pa.string()),
-            "person_id": _null_where(rendering.person_ids(who), shared | (who < 0)),
-            "household_id": _null_where(_households(household), public),
+            "person_id": _null_where(rendering.person_ids(world.config, who), shared | (who < 0)),
+            "household_id": _null_where(rendering.household_ids(world.config, household), public),
             "shared": pa.array(shared, pa.bool_()),
             "linkable": pa.array(linkable, pa.bool_()),
         }
@@ -193,11 +202,11 @@ def shared_devices(world: World, events: Chunk) -> pa.Table:
     )
     pairs = np.unique(np.stack([events["device"][carries], events["person"][carries]], axis=1), axis=0)
     devices, begin = np.unique(pairs[:, 0], return_index=True)
-    persons = rendering.person_ids(pairs[:, 1]).to_pylist()
+    persons = rendering.person_ids(world.config, pairs[:, 1]).to_pylist()
     ends = np.append(begin, len(pairs))[1:]
     holder = (devices >> 16) & 0xFFFFFFFFFF
     kiosk = devices >> 56 == KIOSK_DEVICE
-    homes = _households(holder).to_pylist()
+    homes = rendering.household_ids(world.config, holder).to_pylist()
     return pa.table(
         {
             "value": pa.array(
@@ -212,10 +221,6 @@ def shared_devices(world: World, events: Chunk) -> pa.Table:
             ),
         }
     )
-
-
-def _households(numbers: Ints) -> pa.Array:
-    return pa.array([f"home-{number}" for number in np.asarray(numbers).tolist()], pa.string())
 
 
 def _null_where(values: pa.Array, mask: Flags) -> pa.Array:

@@ -55,7 +55,7 @@ def moments(world: World, events: Chunk, linkable: Flags) -> pa.Table:
         always(_first_of_session(events, mask), kind)
     found.append((*_repeated(events, linkable), MOMENT["repeated_search"]))
     found.append((*_shocks(events, linkable), MOMENT["price_shock"]))
-    return _table(events, [*found, *_hidden(world, events)])
+    return _table(world, events, [*found, *_hidden(world, events)])
 
 
 def _wants(events: Chunk) -> dict[str, Flags]:
@@ -145,7 +145,7 @@ def _hidden(world: World, events: Chunk) -> list[tuple[Ints, Flags, int]]:
     ]
 
 
-def _table(events: Chunk, found: list[tuple[Ints, Flags, int]]) -> pa.Table:
+def _table(world: World, events: Chunk, found: list[tuple[Ints, Flags, int]]) -> pa.Table:
     rows = np.concatenate([part[0] for part in found]).astype(np.int64)
     seen = np.concatenate([part[1] for part in found])
     kind = np.concatenate([np.full(len(part[0]), part[2]) for part in found])
@@ -154,12 +154,12 @@ def _table(events: Chunk, found: list[tuple[Ints, Flags, int]]) -> pa.Table:
     rows, seen, kind = rows[order], seen[order], kind[order]
     fresh = np.concatenate([[True], (rows[1:] != rows[:-1]) | (kind[1:] != kind[:-1])])
     rows, seen, kind = rows[fresh], seen[fresh], kind[fresh]
-    ids = rendering.event_ids(len(events["time"])).take(pa.array(rows))
+    ids = rendering.event_ids(world.config, len(events["time"])).take(pa.array(rows))
     person = events["person"][rows].astype(np.int64)
     return pa.table(
         {
             "event_id": ids,
-            "person_id": rendering.person_ids(person),
+            "person_id": rendering.person_ids(world.config, person),
             "occurred_at": pa.array(events["time"][rows]).cast(rendering.TIMESTAMP),
             "kind": pa.array(MOMENTS).take(pa.array(kind)),
             "observable": pa.array(seen),

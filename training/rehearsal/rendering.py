@@ -51,20 +51,25 @@ def skew(config: AtelierConfig, events: Chunk) -> Chunk:
             "true_time": events["time"][order]}  # fmt: skip
 
 
-def event_ids(rows: int) -> pa.Array:
+def event_ids(config: AtelierConfig, rows: int) -> pa.Array:
     """Ids in the order of the rows."""
-    return _text("e-", pa.array(np.arange(rows) + 1_000_000_000))
+    return _text(f"e-{config.prefix}", pa.array(np.arange(rows) + 1_000_000_000))
 
 
-def person_ids(numbers: Ints) -> pa.Array:
+def person_ids(config: AtelierConfig, numbers: Ints) -> pa.Array:
     """Ids of persons."""
-    return _text("person-", pa.array(np.asarray(numbers, np.int64) + 10_000_000))
+    return _text(f"person-{config.prefix}", pa.array(np.asarray(numbers, np.int64) + 10_000_000))
 
 
-def session_ids(numbers: Ints) -> pa.Array:
+def household_ids(config: AtelierConfig, numbers: Ints) -> pa.Array:
+    """Ids of households."""
+    return _text(f"home-{config.prefix}", pa.array(np.asarray(numbers, np.int64)))
+
+
+def session_ids(config: AtelierConfig, numbers: Ints) -> pa.Array:
     """Ids of sessions; null where there is none."""
     numbers = np.asarray(numbers, np.int64)
-    return _text("s-", pa.array(numbers, mask=numbers < 0))
+    return _text(f"s-{config.prefix}", pa.array(numbers, mask=numbers < 0))
 
 
 def events_table(world: World, identities: Identities, events: Chunk) -> pa.Table:
@@ -73,12 +78,12 @@ def events_table(world: World, identities: Identities, events: Chunk) -> pa.Tabl
     nothing = pa.nulls(rows, pa.string())
     priced = ~np.isnan(events["price"])
     columns: dict[str, pa.Array] = {
-        "event_id": event_ids(rows),
+        "event_id": event_ids(config, rows),
         "source": pa.repeat(SOURCE, rows),
         "occurred_at": pa.array(events["time"]).cast(TIMESTAMP),
         "received_at": pa.array(_received(config, events)).cast(TIMESTAMP),
         "identifiers": identifiers(world, identities, events),
-        "session_id": session_ids(events["session"]),
+        "session_id": session_ids(config, events["session"]),
         "channel": _words(CHANNELS, events["channel"]),
         "touchpoint": _touchpoints(config, events["touchpoint"]),
         "action": _words(ACTIONS, events["action"]),
@@ -104,7 +109,7 @@ def device_text(config: AtelierConfig, number: int) -> str:
     if kind == len(_HOLDERS) - 1:
         return f"kiosk-{(number >> 16) & 0xFFFFFFFFFF}"
     secret = mix(np.array([(number ^ (config.seed << 24)) & (2**64 - 1)], np.uint64))[0]
-    return f"d-{int(secret):016x}"
+    return f"d-{config.prefix}{int(secret):016x}"
 
 
 def identifiers(world: World, identities: Identities, events: Chunk) -> pa.Array:
@@ -204,10 +209,9 @@ def _details(world: World, identities: Identities, events: Chunk) -> pa.Array:
     put(log.ERROR, a, lambda code: f'{{"code":{code},"page":"checkout"}}')
     put(log.CAMPAIGN, a, lambda number: f'{{"campaign":"k-{number}"}}')
     every = np.arange(len(kind))
-    put(log.REASON, every, lambda row: _reason(int(a[row]), int(events["session"][row])))
-    start = midnight(world.config)
+    put(log.REASON, every, lambda row: _reason(world.config, int(a[row]), int(events["session"][row])))
     put(log.LATE, every, lambda row: _delivery(
-        start, int(a[row]), int(b[row]), int(events["true_time"][row]), int(events["session"][row])))  # fmt: skip
+        world.config, int(a[row]), int(b[row]), int(events["true_time"][row]), int(events["session"][row])))  # fmt: skip
 
     def form(row: int) -> str:
         filled = forms.fill_in(identities, int(person[row]), int(a[row]), int(b[row]), world.config)
@@ -218,17 +222,17 @@ def _details(world: World, identities: Identities, events: Chunk) -> pa.Array:
     return pa.array(texts).take(pa.array(codes))
 
 
-def _reason(reason: int, session: int) -> str:
-    order = f',"order":"s-{-2 - session}"' if session < -1 else ""
+def _reason(config: AtelierConfig, reason: int, session: int) -> str:
+    order = f',"order":"s-{config.prefix}{-2 - session}"' if session < -1 else ""
     return f'{{"reason":"{REASONS[reason]}"{order}}}'
 
 
-def _delivery(start: int, late: int, promised: int, delivered: int, session: int) -> str:
+def _delivery(config: AtelierConfig, late: int, promised: int, delivered: int, session: int) -> str:
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    due = epoch + dt.timedelta(microseconds=start + promised * DAY)
+    due = epoch + dt.timedelta(microseconds=midnight(config, promised))
     came = epoch + dt.timedelta(microseconds=delivered)
     return (
-        f'{{"order":"s-{-2 - session}","promised":"{due.date().isoformat()}",'
+        f'{{"order":"s-{config.prefix}{-2 - session}","promised":"{due.date().isoformat()}",'
         f'"delivered":"{came.isoformat()}","late_days":{late}}}'
     )
 

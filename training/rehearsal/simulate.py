@@ -91,7 +91,7 @@ def simulate(config: AtelierConfig) -> Atelier:
         tastes=truth.tastes(now),
         campaigns=truth.campaigns(now),
         assignments=truth.assignments(now, names),
-        purchase_causes=truth.purchase_causes(events),
+        purchase_causes=truth.purchase_causes(now, events),
         effects=truth.effects(now, events),
         friends=truth.friends(now),
         shared_devices=identity.shared_devices(now, events),

@@ -63,7 +63,7 @@ def records(world: World, identities: Identities, events: Chunk, table: pa.Table
             (log.EMAIL, "email_sha256", identities.email), (log.EMAIL_TWO, "email_sha256", identities.email_two),
         ):  # fmt: skip
             if ids & bit:
-                columns["record_id"].append(f"r-{len(columns['record_id'])}")
+                columns["record_id"].append(f"r-{world.config.prefix}{len(columns['record_id'])}")
                 columns["event_id"].append(event_id)
                 columns["recorded_at"].append(int(events["time"][row]))
                 columns["identifier_kind"].append(kind)
@@ -88,8 +88,8 @@ def persons(world: World, identities: Identities) -> pa.Table:
     }
     return pa.table(
         {
-            "person_id": rendering.person_ids(np.arange(len(people))),
-            "household_id": pa.array([f"home-{number}" for number in people.household.tolist()]),
+            "person_id": rendering.person_ids(world.config, np.arange(len(people))),
+            "household_id": rendering.household_ids(config, people.household),
             **names,
             "joined_on": pa.array(first + people.joined.astype("timedelta64[D]")),
             "churned_on": pa.array(churned, mask=state.churned < 0),
@@ -106,8 +106,8 @@ def needs(world: World) -> pa.Table:
     since = parts["since"]
     return pa.table(
         {
-            "session_id": rendering.session_ids(parts["session"]),
-            "person_id": rendering.person_ids(parts["person"]),
+            "session_id": rendering.session_ids(world.config, parts["session"]),
+            "person_id": rendering.person_ids(world.config, parts["person"]),
             "started_at": pa.array(parts["started"]).cast(rendering.TIMESTAMP),
             "channel": pa.array(PLACES).take(pa.array(parts["channel"])),
             "need": pa.array(NEEDS).take(pa.array(parts["need"])),
@@ -131,7 +131,7 @@ def tastes(world: World) -> pa.Table:
     assert style.patterns.shape[1] == len(PATTERNS)
     return pa.table(
         {
-            "person_id": rendering.person_ids(np.arange(len(people))),
+            "person_id": rendering.person_ids(world.config, np.arange(len(people))),
             "archetype": people.archetype[:, 0], "second_archetype": people.archetype[:, 1],
             "weight": people.mixture, "types": mixed(style.types), "colours": mixed(style.colours),
             "patterns": mixed(style.patterns), "price_level": people.price_level, "size": pa.array(letters),
@@ -171,7 +171,7 @@ def assignments(world: World, identities: Identities) -> pa.Table:
             "campaign_id": pa.array([f"k-{index}" for index in range(len(rows))], pa.string()).take(
                 pa.array(number)
             ),
-            "person_id": rendering.person_ids(who),
+            "person_id": rendering.person_ids(world.config, who),
             "customer_id": pa.array(identities.customer).take(pa.array(who, mask=~account)),
             "channel": pa.array([row["channel"] for row in rows], pa.string()).take(pa.array(number)),
             "sent_at": pa.array(column("sent", np.int64)).cast(rendering.TIMESTAMP),
@@ -181,7 +181,7 @@ def assignments(world: World, identities: Identities) -> pa.Table:
     )
 
 
-def purchase_causes(events: Chunk) -> pa.Table:
+def purchase_causes(world: World, events: Chunk) -> pa.Table:
     """The truth table ``purchase_causes``."""
     rows, channels = [], []
     cause = _purchases(events, events["cause"].astype(np.int64))
@@ -192,8 +192,8 @@ def purchase_causes(events: Chunk) -> pa.Table:
     at = np.concatenate(rows)
     return pa.table(
         {
-            "event_id": rendering.event_ids(len(cause)).take(pa.array(at)),
-            "session_id": rendering.session_ids(events["session"][at]),
+            "event_id": rendering.event_ids(world.config, len(cause)).take(pa.array(at)),
+            "session_id": rendering.session_ids(world.config, events["session"][at]),
             "channel": pa.array(CONTACT_CHANNELS).take(pa.array(np.concatenate(channels))),
         }
     )
@@ -241,7 +241,10 @@ def friends(world: World) -> pa.Table:
         np.stack([np.repeat(np.arange(len(circle)), circle.shape[1]), circle.ravel()], 1), axis=0
     )
     return pa.table(
-        {"person_id": rendering.person_ids(pairs[:, 0]), "friend_id": rendering.person_ids(pairs[:, 1])}
+        {
+            "person_id": rendering.person_ids(world.config, pairs[:, 0]),
+            "friend_id": rendering.person_ids(world.config, pairs[:, 1]),
+        }
     )
 
 

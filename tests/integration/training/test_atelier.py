@@ -151,6 +151,9 @@ def test_the_command_writes_a_folder_and_refuses_nonsense(tmp_path: pathlib.Path
     again = run("--shoppers", "60", "--days", "14", "--out", str(out))
     assert again.returncode == 2
     assert "not empty" in again.stderr
+    two = run("--shoppers", "40", "--days", "10", "--parts", "2", "--out", str(tmp_path / "many"))
+    assert two.returncode == 0, two.stderr
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {"part-0000", "part-0001"}
     wrong = run("--events", "5000", "--set", "cookie_days=soon", "--out", str(tmp_path / "other"))
     assert wrong.returncode == 2
     assert "cookie_days" in wrong.stderr

@@ -231,7 +231,7 @@ def test_silent_moments_are_marked_unobservable(shop: Atelier) -> None:
     counts = collections.Counter(
         (row["kind"], row["observable"]) for row in shop.moments.select(["kind", "observable"]).to_pylist()
     )
-    for kind in ("out_of_stock", "error", "want_to_buy", "want_to_know"):
+    for kind in ("out_of_stock", "error", "want_to_buy", "want_to_know", "want_to_go", "want_to_do"):
         assert counts[kind, False] > 0
         assert counts[kind, True] > 0
     keys = [(row["event_id"], row["kind"]) for row in shop.moments.to_pylist()]
@@ -257,3 +257,21 @@ def _felt(shop: Atelier, kind: str) -> set[str]:
 def _observed(shop: Atelier, kind: str) -> set[str]:
     chosen = shop.moments.filter(pc.and_(pc.equal(shop.moments["kind"], kind), shop.moments["observable"]))
     return set(chosen["event_id"].to_pylist())
+
+
+def test_shops_of_other_namespaces_share_no_id_but_kiosks_and_products() -> None:
+    small = AtelierConfig(shoppers=80, days=14)
+    one = simulate(msgspec.structs.replace(small, namespace="p0"))
+    other = simulate(msgspec.structs.replace(small, namespace="p1", seed=8))
+    for table, column in (
+        ("events", "event_id"),
+        ("events", "session_id"),
+        ("persons", "person_id"),
+        ("records", "record_id"),
+    ):
+        ids = [set(getattr(shop, table)[column].drop_null().to_pylist()) for shop in (one, other)]
+        assert ids[0].isdisjoint(ids[1]), column
+    values = [set(shop.identifiers["value"].to_pylist()) for shop in (one, other)]
+    assert all(value.startswith("kiosk-") for value in values[0] & values[1])
+    orders = [json.loads(text).get("order") for text in one.events["detail"].to_pylist()]
+    assert {order for order in orders if order} <= set(one.events["session_id"].to_pylist())
