@@ -29,7 +29,7 @@ from training.rehearsal import Atelier, AtelierConfig, simulate
 
 SEEDS = (20261, 20262, 20263)
 SHOPPERS, DAYS, BOTS = 3_000, 180, 3
-COPIES = (1, 2, 4)
+COPIES = (1, 4, 8)
 """How often the stream is repeated under other names to see how time grows."""
 
 PAIRS_SQL = """
