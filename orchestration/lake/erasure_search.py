@@ -19,6 +19,7 @@ import mmap
 import pathlib
 import zipfile
 from collections.abc import Iterable, Iterator
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,9 +127,9 @@ def _decoded(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
                     yield from _chunks(f"member {name}", member)
 
 
-def _chunks(name: str, file: io.BufferedIOBase | gzip.GzipFile | object) -> Iterator[tuple[str, bytes]]:
+def _chunks(name: str, file: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
     overlap = b""
-    while block := file.read(CHUNK):  # type: ignore[union-attr,attr-defined]
+    while block := file.read(CHUNK):
         yield name, overlap + block
         overlap = block[-4096:]
 

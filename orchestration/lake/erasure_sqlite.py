@@ -232,7 +232,9 @@ def _compact(con: sqlite3.Connection, path: pathlib.Path) -> None:
 def _names(key: bytes, wanted: dict[str, set[str]]) -> bool:
     """Whether a Feast entity key names the person."""
     count = struct.unpack_from("<I", key, 0)[0]
-    place, names, values = 4, [], []
+    place = 4
+    names: list[str] = []
+    values: list[str] = []
     for target in (names, values):
         for _ in range(count):
             _, size = struct.unpack_from("<II", key, place)

@@ -126,7 +126,7 @@ def gather(con: duckdb.DuckDBPyConnection, guards: Guards) -> Nodes:
     """
     con.execute(
         """create or replace temp table bundles as
-        select row_number() over (order by identifiers) - 1 as bundle, identifiers, n, first_us, last_us, n as clean
+        select row_number() over () - 1 as bundle, identifiers, n, first_us, last_us, n as clean
         from (select identifiers, count(*) as n, min(epoch_us(occurred_at)) as first_us,
                 max(epoch_us(occurred_at)) as last_us
             from events where identifiers is not null and identifiers <> '[]' group by identifiers)"""

@@ -199,7 +199,7 @@ def _choose(pairs: list[dict[str, Any]], margin: float) -> tuple[list[dict[str, 
     """The best pair of each two persons, unless one of them fits a third about as well."""
     best: dict[tuple[str, str], dict[str, Any]] = {}
     for pair in pairs:
-        best.setdefault(tuple(sorted((pair["left_person"], pair["right_person"]))), pair)  # type: ignore[arg-type]
+        best.setdefault(tuple(sorted((pair["left_person"], pair["right_person"]))), pair)
     by_person: dict[str, list[dict[str, Any]]] = {}
     for two, pair in best.items():
         for who in two:

@@ -29,7 +29,7 @@ from training.rehearsal import Atelier, AtelierConfig, simulate
 
 SEEDS = (20261, 20262, 20263)
 SHOPPERS, DAYS, BOTS = 3_000, 180, 3
-COPIES = (1, 2, 4)
+COPIES = (1, 4, 8)
 """How often the stream is repeated under other names to see how time grows."""
 
 PAIRS_SQL = """
@@ -58,8 +58,8 @@ def run(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
     Returns:
         The worst of the shops for precision and recall; ``undo_exact`` whether taking every merge back gives
-        the former mapping byte for byte; ``cpu_seconds_per_million`` at the largest size (of all threads), and ``growth``, the
-        exponent of time over events (1 is linear).
+        the former mapping byte for byte; ``cpu_seconds_per_million`` at the largest size (of all threads), and
+        ``growth``, the exponent of that time over events (1 is linear).
     """
     seeds = SEEDS[:1] if quick else SEEDS
     shoppers, days = (800, 120) if quick else (SHOPPERS, DAYS)
@@ -197,4 +197,8 @@ def _scale(events: pa.Table, copies: tuple[int, ...], say: Callable[[str], None]
         seconds.append(min(took))
         say(f"{rows:,} events stitched in {seconds[-1]:.1f} CPU s")
     slope = statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
-    return {"scaled_events": sizes[-1], "cpu_seconds_per_million": seconds[-1] / sizes[-1] * 1e6, "growth": slope}
+    return {
+        "scaled_events": sizes[-1],
+        "cpu_seconds_per_million": seconds[-1] / sizes[-1] * 1e6,
+        "growth": slope,
+    }
