@@ -7,6 +7,7 @@ Belongs here: choosing and formatting what these pages show. Does not belong her
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,10 +15,12 @@ import numpy as np
 
 from contracts.decisions import Decision
 from contracts.events import ACTIONS, CHANNELS
+from contracts.moments import BAD
 from contracts.overview import Kpi, Overview
 from serving.engine.items import ItemTable
 from serving.pages.render import common, template
 from serving.profiles.history import History, to_moment
+from serving.profiles.moments import LiveMoment
 from serving.server import Server
 
 VISITS = 40
@@ -62,15 +65,29 @@ def render_overview(server: Server, overview: Overview | None, problem: str) -> 
 
 
 def render_customer(
-    server: Server, customer_id: str, history: History, answer: Decision | None, problem: str
+    server: Server,
+    customer_id: str,
+    history: History,
+    moments: Sequence[LiveMoment],
+    answer: Decision | None,
+    problem: str,
 ) -> str:
-    """One customer's continuum."""
+    """One customer's continuum.
+
+    Args:
+        server: The server.
+        customer_id: Asked for, may be empty.
+        history: What is known of them.
+        moments: Those of their live events, in order of time.
+        answer: What would be shown now, or None.
+        problem: Why there is no answer.
+    """
     release, snapshot = server.holder.current, server.profiles.snapshot
     rows = [] if release is None else visits(history, release.engine.items)
     examples = [] if snapshot is None else snapshot.customers[:4].tolist()
     return template("customer.html").render(
         **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
-        answer=answer, problem=problem, asked=customer_id,
+        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD,
     )  # fmt: skip
 
 

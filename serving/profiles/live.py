@@ -138,6 +138,14 @@ class Profiles:
                 raise
             return profile
 
+    def sent(self, customer_id: str) -> list[Event]:
+        """Every event of a customer that came in live, in order of arrival, with all that it told.
+
+        Raises:
+            InboxError: The inbox cannot be read.
+        """
+        return [_DECODER.decode(raw) for _, raw in self._view.of_customer(customer_id, 0)]
+
     def _first(self, customer_id: str | None) -> Profile:
         base, known, offset = empty_history(), False, 0
         if self._snapshot is not None and self._maps is not None:

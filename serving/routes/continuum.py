@@ -14,10 +14,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contracts.identity import person_id
+from contracts.moments import MomentRules
 from contracts.overview import OVERVIEW_FILE, Overview
 from serving.inbox.schema import InboxError
 from serving.pages.continuum import render_customer, render_overview
 from serving.profiles.history import empty_history
+from serving.profiles.moments import live_moments
 from serving.routes.documents import HTML, LONGEST_ID, PAGE, ask
 from serving.routes.problems import ProblemError
 from serving.server import Server
@@ -30,6 +33,7 @@ _CHARTS = {
     ),
 }
 _DECODER = msgspec.json.Decoder(Overview)
+_RULES = MomentRules()
 
 
 async def overview(request: Request) -> Response:
@@ -46,15 +50,17 @@ async def customer(request: Request) -> Response:
     if len(customer_id) > LONGEST_ID:
         raise ProblemError("invalid-request", f"customer_id is longer than {LONGEST_ID} characters")
     release, history, problem = server.holder.current, empty_history(), ""
-    answer = None
+    answer, moments = None, []
     if customer_id:
         answer, problem = await ask(server, customer_id)
-        if release is not None:
-            try:
+        try:
+            if release is not None:
                 history = server.profiles.get(release.engine.items, customer_id, None).history
-            except InboxError as error:
-                problem = str(error)
-    page = render_customer(server, customer_id, history, answer, problem)
+            person = person_id("customer", customer_id)
+            _, moments = live_moments(person, server.profiles.sent(customer_id), _RULES)
+        except InboxError as error:
+            problem = str(error)
+    page = render_customer(server, customer_id, history, moments, answer, problem)
     return Response(page, 200, PAGE, HTML)
 
 

@@ -108,10 +108,14 @@ def test_the_plotting_library_comes_from_this_server(client: TestClient) -> None
 
 
 def test_one_customers_timeline_holds_what_just_happened(client: TestClient) -> None:
-    client.post("/v1/events", json=[event("t1", "1003", action="add_to_cart", session_id="now")])
+    nothing = event("t0", "1003", action="search", query="red scarf", detail={"results": 0}, session_id="now")
+    cart = event("t1", "1003", action="add_to_cart", session_id="now")
+    assert client.post("/v1/events", json=[nothing, cart]).json()["accepted"] == 2
     text = client.get("/continuum/customer", params={"customer_id": "1003"}).text
     assert "add to cart" in text
     assert "purchase" in text
+    assert "failed search" in text
+    assert "want to buy" in text
     assert "What we would show now" in text
     assert "Nothing is known" in client.get("/continuum/customer", params={"customer_id": "nobody"}).text
     assert client.get("/continuum/customer").status_code == 200
