@@ -20,7 +20,7 @@ from contracts.overview import OVERVIEW_FILE, Overview
 from serving.inbox.schema import InboxError
 from serving.pages.continuum import render_customer, render_overview
 from serving.profiles.history import empty_history
-from serving.profiles.moments import live_moments
+from serving.profiles.moments import LiveMoment, live_moments
 from serving.routes.documents import HTML, LONGEST_ID, PAGE, ask
 from serving.routes.problems import ProblemError
 from serving.server import Server
@@ -50,7 +50,8 @@ async def customer(request: Request) -> Response:
     if len(customer_id) > LONGEST_ID:
         raise ProblemError("invalid-request", f"customer_id is longer than {LONGEST_ID} characters")
     release, history, problem = server.holder.current, empty_history(), ""
-    answer, moments = None, []
+    answer = None
+    moments: list[LiveMoment] = []
     if customer_id:
         answer, problem = await ask(server, customer_id)
         try:
