@@ -6,12 +6,82 @@ arithmetic (`contracts/needs.py`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from contracts.needs import FEATURES, NEEDS, NeedModel
+from contracts.moments import MomentRules
+from contracts.needs import FEATURES, NEEDS, NeedModel, need_features, needs
+from contracts.sessions import ACTION, session_id
+from orchestration.lake.sessions import LakeStream
+from orchestration.lake.tables import TIMESTAMP
+
+DONE: tuple[str, ...] = ("checkout", "redeem", "subscribe", "purchase")
+"""Acts that settle a need; moments after them are not used to learn or to judge."""
+
+NEEDS_TABLE = pa.schema(
+    [
+        pa.field("person_id", pa.string()),
+        pa.field("session_id", pa.string()),
+        pa.field("as_of", TIMESTAMP),
+        pa.field("need", pa.string()),
+        pa.field("confidence", pa.float64()),
+        *(pa.field(f"p_{need}", pa.float64()) for need in NEEDS),
+    ]
+)
+"""The need of each session as of its last act."""
+
+
+def labelled(
+    lake: LakeStream, rules: MomentRules, need_of_visit: Mapping[str, str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Acts whose need is known, with what could be known at each.
+
+    Args:
+        lake: The stream.
+        rules: Thresholds.
+        need_of_visit: Need by the source's own session id.
+
+    Returns:
+        Rows of the stream, features, need (index in NEEDS) and number of the visit, all over N acts.
+    """
+    rows, features, _ = need_features(lake.stream, rules, np)
+    encoded = lake.rows["session"].combine_chunks().dictionary_encode()
+    visits = encoded.dictionary.to_pylist()
+    of_visit = np.array([NEEDS.index(need_of_visit[v]) if v in need_of_visit else -1 for v in visits] + [-1])
+    visit = np.asarray(encoded.indices.fill_null(len(visits)).to_numpy(), np.int64)[rows]
+    done = np.isin(lake.stream.action[rows], [ACTION[name] for name in DONE])
+    known = (of_visit[visit] >= 0) & ~done
+    return rows[known], features[known], of_visit[visit][known], visit[known]
+
+
+def needs_table(lake: LakeStream, model: NeedModel, rules: MomentRules) -> pa.Table:
+    """The need of every session as of its last act, as `NEEDS_TABLE`.
+
+    Args:
+        lake: The stream.
+        model: Coefficients.
+        rules: Thresholds.
+    """
+    rows, features, cut = need_features(lake.stream, rules, np)
+    number = cut.of_event[rows]
+    last = np.searchsorted(number, np.arange(len(cut)), side="right") - 1
+    chance = needs(features[last], model, np)
+    best = chance.argmax(axis=1)
+    return pa.table(
+        {
+            "person_id": lake.people.take(pa.array(cut.person)),
+            "session_id": pa.array([session_id(key) for key in cut.key.tolist()], pa.string()),
+            "as_of": pa.array(lake.stream.at_us[rows[last]]).cast(TIMESTAMP),
+            "need": pa.array(NEEDS).take(pa.array(best)),
+            "confidence": pa.array(chance[np.arange(len(best)), best]),
+            **{f"p_{need}": pa.array(chance[:, place]) for place, need in enumerate(NEEDS)},
+        },
+        schema=NEEDS_TABLE,
+    )
 
 
 def fit_needs(

@@ -15,6 +15,7 @@ import numpy as np
 
 from contracts.events import MOMENTS, Event
 from contracts.moments import MOMENT, SEARCHES, WORDED, Found, MomentRules, moments
+from contracts.needs import NEEDS, NeedModel, need_features, needs
 from contracts.sessions import ACTION, CHANNEL, WORDS, Stream, query_row, session_id, text_key
 from serving.profiles.history import to_microseconds, to_moment
 
@@ -57,6 +58,26 @@ class LiveSession(msgspec.Struct, frozen=True):
     started_at: dt.datetime
     ended_at: dt.datetime
     acts: int
+
+
+class OpenNeed(msgspec.Struct, frozen=True):
+    """What a person most likely needs right now.
+
+    Attributes:
+        need: Of ``contracts.needs.NEEDS``.
+        confidence: Its probability.
+        chances: Probability of every need.
+        session_id: The session under way.
+        as_of: The last act that was taken into account.
+        event_id: Of that act.
+    """
+
+    need: str
+    confidence: float
+    chances: dict[str, float]
+    session_id: str
+    as_of: dt.datetime
+    event_id: str
 
 
 class LiveStream(msgspec.Struct, frozen=True):
@@ -112,6 +133,35 @@ def live_moments(
     live = live_stream(person, events, rules)
     found = moments(live.stream, rules, np)
     return live_sessions(found), [_moment(live, found, number) for number in range(len(found))]
+
+
+def open_need(
+    person: str, events: Iterable[Event], model: NeedModel, rules: MomentRules, now: dt.datetime
+) -> OpenNeed | None:
+    """The need behind the session that is under way, or None where none is.
+
+    Args:
+        person: The person's id, as the lake has it.
+        events: In any order; those after `now` are left out.
+        model: Coefficients.
+        rules: Thresholds.
+        now: The moment of the question, with a zone.
+    """
+    live = live_stream(person, [event for event in events if event.occurred_at <= now], rules)
+    rows, features, cut = need_features(live.stream, rules, np)
+    if not len(rows) or to_microseconds(now) - int(cut.end_us[-1]) > rules.session.gap_us:
+        return None
+    chance = needs(features[-1:], model, np)[0].tolist()
+    best = max(range(len(NEEDS)), key=chance.__getitem__)
+    event = live.events[int(rows[-1])]
+    return OpenNeed(
+        need=NEEDS[best],
+        confidence=chance[best],
+        chances=dict(zip(NEEDS, chance, strict=True)),
+        session_id=session_id(cut.key[-1]),
+        as_of=event.occurred_at,
+        event_id=event.event_id,
+    )
 
 
 def live_sessions(found: Found) -> list[LiveSession]:

@@ -20,7 +20,7 @@ from contracts.events import MOMENTS, Event
 from contracts.moments import MomentRules, moments
 from contracts.needs import NEEDS, NeedModel, need_features, needs
 from orchestration.lake.moments import moments_table
-from orchestration.lake.needs import fit_needs
+from orchestration.lake.needs import fit_needs, labelled
 from orchestration.lake.sessions import sessions_table, stream_of
 from serving.profiles.moments import live_moments, live_stream
 from tests.benchmarks.stitching import stitched
@@ -102,20 +102,12 @@ class Shop:
         self.found = moments(self.lake.stream, rules, np)
         self.table = moments_table(self.lake, self.found)
         self.sessions = sessions_table(self.lake, self.found.sessions)
-        rows, features, self.cut = need_features(self.lake.stream, rules, np)
         wanted = dict(zip(shop.needs["session_id"].to_pylist(), shop.needs["need"].to_pylist(), strict=True))
+        self.rows, self.features, self.need, self.visit = labelled(self.lake, rules, wanted)
+        # Each visit counts alike, however long; its need is known by the source's own visit.
+        self.weight = 1 / np.bincount(self.visit)[self.visit]
         names = self.lake.rows["session"].to_pylist()
         self.need_of_row = np.array([NEEDS.index(wanted[n]) if n in wanted else -1 for n in names], np.int64)
-        need = self.need_of_row[rows]
-        action = self.lake.stream.action[rows]
-        from contracts.sessions import ACTION
-
-        done = np.array([ACTION[name] for name in ("checkout", "purchase", "redeem", "subscribe")])
-        known = (need >= 0) & ~np.isin(action, done)
-        self.rows, self.features, self.need = rows[known], features[known], need[known]
-        # Grouped by the source's own visit, whose need the simulator knows.
-        _, self.visit = np.unique(np.array([names[row] or "" for row in self.rows]), return_inverse=True)
-        self.weight = 1 / np.bincount(self.visit)[self.visit]
 
     def one_act_each(self, rng: np.random.Generator) -> Ints:
         """Places in `features` of one random act of every visit."""

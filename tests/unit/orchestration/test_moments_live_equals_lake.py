@@ -3,16 +3,20 @@
 import datetime as dt
 import json
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.events import ACTIONS, CHANNELS, MOMENTS, Event, Identifier
 from contracts.moments import MomentRules
+from contracts.needs import FEATURES, NEEDS, NeedModel
 from orchestration.lake import tables
 from orchestration.lake.moments import detect
+from orchestration.lake.needs import needs_table
+from orchestration.lake.sessions import stream_of
 from orchestration.lake.validation import derive
-from serving.profiles.moments import live_moments
+from serving.profiles.moments import live_moments, open_need
 
 START = dt.datetime(2025, 3, 1, tzinfo=dt.UTC)
 TELLING = (
@@ -85,3 +89,26 @@ def test_the_server_finds_what_the_lake_finds(events, random):
         assert [(*(row[n] for n in names), tuple(row["evidence"])) for row in lake_m] == [
             (*(getattr(row, n) for n in names), row.evidence) for row in live_m
         ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(histories(), st.integers(0, 2**32 - 1))
+def test_the_open_need_is_the_lakes_to_the_last_bit(events, seed):
+    rules, rng, size = MomentRules(), np.random.default_rng(seed), len(FEATURES)
+    model = NeedModel(
+        FEATURES, tuple(rng.random(size)), tuple(rng.random(size) + 0.1),
+        tuple(tuple(rng.normal(size=size)) for _ in NEEDS), tuple(rng.normal(size=len(NEEDS))), "drawn by a test",
+    )  # fmt: skip
+    table = needs_table(stream_of(as_lake(events), rules), model, rules).to_pylist()
+    for person in {event.customer_id for event in events}:
+        mine = [event for event in events if event.customer_id == person]
+        now = max(event.occurred_at for event in mine)
+        live = open_need(person, reversed(mine), model, rules, now)
+        latest = [row for row in table if row["person_id"] == person][-1:]
+        if live is None:
+            assert not latest or now - latest[0]["as_of"] > dt.timedelta(minutes=30)
+        else:
+            row = latest[0]
+            assert (live.session_id, live.as_of, live.need) == (row["session_id"], row["as_of"], row["need"])
+            assert live.chances == {need: row[f"p_{need}"] for need in NEEDS}
+        assert open_need(person, mine, model, rules, now + dt.timedelta(hours=2)) is None
