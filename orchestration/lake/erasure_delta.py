@@ -31,6 +31,7 @@ KEEP_LOG, KEEP_FILES = "interval 30 days", "interval 1 week"
 """Delta's own defaults, set again after the log was cut."""
 
 COMMITS = 20
+ORPHAN_HOURS = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +101,15 @@ class TableEraser:
         return found
 
     def _forget(self) -> None:
-        """Delete every file that the newest version does not name, and the log up to it."""
+        """Delete every file that the newest version does not name, and the log up to it.
+
+        Files that no version ever named (a writer was killed) go once they are an hour old: a younger one may be
+        about to be committed. Until then the search over all files reports it.
+        """
         table = self._open()
-        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+        table = self._open()
+        table.vacuum(retention_hours=ORPHAN_HOURS, dry_run=False, enforce_retention_duration=False, full=True)
         self._set("interval 0 seconds", "interval 0 seconds")
         table = self._open()
         table.create_checkpoint()

@@ -3,8 +3,11 @@
 import datetime as dt
 import hashlib
 import json
+import os
 import pathlib
+import shutil
 import sqlite3
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -224,3 +227,7 @@ def furnish(home: pathlib.Path) -> None:
     con.execute("insert into event_logs values (1, ?, ?)", (f'{{"top": "{GONE}"}}', f"saw {GONE}".encode()))
     con.commit()
     con.close()
+    data = next((settings.lake / "events" / "day=2025-03-01").glob("*.parquet"))
+    orphan = data.with_name("part-00000-of-a-killed-writer.parquet")
+    shutil.copy(data, orphan)
+    os.utime(orphan, (time.time() - 7200,) * 2)

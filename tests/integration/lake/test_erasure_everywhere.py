@@ -1,5 +1,6 @@
 """Erasing a person: afterwards no byte of them is in any file, others are untouched, nothing brings them back."""
 
+import datetime as dt
 import json
 import pathlib
 import shutil
@@ -23,7 +24,9 @@ from orchestration.lake.erasure_shield import Shielded, store, tombstones_path
 from orchestration.lake.identity import stitch_lake
 from orchestration.sources import Window
 from serving.decision_log import DecisionLog
-from serving.inbox.reader import last_offset, read_after
+from serving.inbox.intake import check_events
+from serving.inbox.reader import InboxView, last_offset, read_after
+from serving.inbox.writer import Inbox
 from serving.profiles.snapshot import current_name, read_snapshot
 from tests.integration.lake.erasure_home import (
     FIRST,
@@ -171,20 +174,40 @@ def test_a_new_owner_of_an_erased_device_is_welcome(erased: Settings) -> None:
     assert (receipt.accepted, receipt.erased) == (1, 0)
 
 
-def test_a_killed_erasure_is_completed_by_the_next(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["erase_inbox", "TableEraser._forget", "erase_online", "_clean_files"])
+def test_a_killed_erasure_is_completed_by_the_next(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def killed(*_: object) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(erasure, "erase_online", killed)
+        patch.setattr(f"orchestration.lake.erasure.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
             erasure.erase(shop, GONE, dry_run=False)
     assert traces(shop) != []
     done = erasure.erase(shop, GONE, dry_run=False)
     assert done.resumed
-    assert set(done.subject.identifiers) == set(SECRETS)  # The lake no longer knows them; the journal does.
+    assert set(done.subject.identifiers) == set(
+        SECRETS
+    )  # The lake may know them no longer; the journal does.
     assert traces(shop) == []
     assert not list((shop.home / "erasures").glob("*.json"))
+
+
+def test_a_server_that_is_running_goes_on_and_forgets(shop: Settings) -> None:
+    inbox, log, view = Inbox(shop.inbox), DecisionLog(shop.decisions), InboxView(shop.inbox)
+    assert len(view.of_customer(GONE, 0)) == 1
+    done = erasure.erase(shop, GONE, dry_run=False)
+    assert done.remaining == ()
+    assert view.of_customer(GONE, 0) == []
+    parts = [json.dumps(live_event(50, customer=KEPT)).encode()]
+    good, _ = check_events(parts, NOON + dt.timedelta(days=10))
+    assert inbox.submit(1, good).result(timeout=20).accepted == 1
+    assert log.find(f"d0-{GONE}") is None
+    assert log.find(f"d1-{KEPT}") is not None
+    inbox.close()
+    log.close()
 
 
 def test_the_server_keeps_no_answer_of_an_erased_person_in_memory(shop: Settings) -> None:
