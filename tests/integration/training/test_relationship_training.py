@@ -76,7 +76,7 @@ def common(home: pathlib.Path, name: str) -> dict[str, object]:
 def customers(home: pathlib.Path) -> train.CustomersConfig:
     return train.CustomersConfig(
         **common(home, "customers"), churn_days=21, window_days=40, resamples=50,
-        params=NetworkParams(width=16, epochs=8),
+        params=NetworkParams(width=16, epochs=40, batch=64),
     )  # fmt: skip
 
 
