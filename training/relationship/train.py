@@ -157,7 +157,7 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
                 "Churn": "discrete-time hazard network (Gensheimer and Narasimhan 2019)",
                 "Value": "zero-inflated lognormal network (Wang, Liu and Miao 2019)",
                 "Learned from": f"purchases before {config.train_until:%Y-%m-%d}, at cuts every two weeks",
-                "Judged on": f"{len(judged)} customers, the {config.window_days:g} days after {config.evaluate_from:%Y-%m-%d}",
+                "Judged on": f"{len(judged)} customers from {config.evaluate_from:%Y-%m-%d} on, {config.window_days:g} days",
                 "Shoppers": "simulated" if config.simulated else "real",
                 "Lake": f"events {version}", "Code": tracking.code_version(),
             },

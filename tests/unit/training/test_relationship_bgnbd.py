@@ -123,15 +123,15 @@ def test_counts_that_cannot_be_are_named() -> None:
     fine = np.array([1.0, 2.0])
     with pytest.raises(ValueError, match="frequency of customer 1 is -2"):
         bgnbd.fit(np.array([1.0, -2.0]), fine, fine + 3)
-    with pytest.raises(ValueError, match="age of customer 0 is 0.5; expected a finite time not before"):
+    with pytest.raises(ValueError, match=r"age of customer 0 is 0\.5; expected a finite time not before"):
         bgnbd.fit(fine, fine, np.array([0.5, 9.0]))
     with pytest.raises(
-        ValueError, match="recency of customer 0 is 1.0; expected 0 for a customer without repeat"
+        ValueError, match=r"recency of customer 0 is 1\.0; expected 0 for a customer without repeat"
     ):
         bgnbd.fit(np.array([0.0, 1.0]), fine, fine + 3)
     with pytest.raises(ValueError, match="0 for every customer"):
         bgnbd.fit(np.zeros(3), np.zeros(3), np.ones(3))
-    with pytest.raises(ValueError, match="horizon is -1.0"):
+    with pytest.raises(ValueError, match=r"horizon is -1\.0"):
         CDNOW.expected_purchases(-1.0, fine, fine, fine + 3)
 
 
@@ -163,7 +163,7 @@ def test_lifetime_value_adds_up_and_discounts() -> None:
     np.testing.assert_allclose(plain, CDNOW.expected_purchases(39.0, *counts) * spend)
     one = gammagamma.lifetime_value(counts, spend, CDNOW, 39.0, discount=0.25, steps=1)
     np.testing.assert_allclose(one, plain / 1.25)
-    with pytest.raises(ValueError, match="discount is -0.1"):
+    with pytest.raises(ValueError, match=r"discount is -0\.1"):
         gammagamma.lifetime_value(counts, spend, CDNOW, 39.0, discount=-0.1)
 
 

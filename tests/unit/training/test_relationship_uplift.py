@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def brute_force(score: np.ndarray, treated: np.ndarray, outcome: np.ndarray) -> 
         else:
             n_c, y_c = n_c + 1, y_c + outcome[place]
         points.append((y_t - y_c * n_t / n_c if n_c else 0.0) / treated.sum())
-    area = sum((a + b) / 2 for a, b in zip(points, points[1:], strict=False)) / len(order)
+    area = sum((a + b) / 2 for a, b in itertools.pairwise(points)) / len(order)
     return area - points[-1] / 2
 
 
@@ -77,7 +79,7 @@ def test_weights_are_repetitions() -> None:
 
 
 def test_resampling_keeps_the_estimate_first_and_pairs_scores() -> None:
-    X, treated, outcome, effect = trial(2000)
+    _X, treated, outcome, effect = trial(2000)
     parts = [np.arange(1000), np.arange(1000, 2000)]
     scores = {"truth": [effect[rows] for rows in parts], "same": [2 * effect[rows] for rows in parts]}
     drawn = resampled_qini(scores, parts, treated, outcome, 50)
