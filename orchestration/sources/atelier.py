@@ -83,6 +83,12 @@ def folder() -> pathlib.Path:
     return path if path.is_dir() else write(simulate(wanted), path)
 
 
+def causal_purchases() -> dict[str, float]:
+    """Purchases that each channel's contacts caused in truth: with them less without them."""
+    rows = pq.read_table(folder() / "effects.parquet", columns=["channel", "purchases", "purchases_without"])
+    return {row["channel"]: float(row["purchases"] - row["purchases_without"]) for row in rows.to_pylist()}
+
+
 def events(window: Window) -> pa.RecordBatchReader:
     """Everything that happened in the window; see `orchestration.sources.Source`."""
     con = connect()

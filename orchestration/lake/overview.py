@@ -1,0 +1,240 @@
+"""The shop at a glance, put together from the lake for the pages (`contracts.overview`).
+
+Belongs here: which numbers are shown, over which window, and writing them as one file. Does not belong here:
+how they are defined (`kpis.py`, `journeys.py`, `attribution.py`, `moments.py`, `training/relationship`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from contracts.moments import BAD
+from contracts.overview import (
+    OVERVIEW_FILE,
+    Credit,
+    Journeys,
+    Kpi,
+    MomentDay,
+    MomentKind,
+    Overview,
+    Segment,
+    Transition,
+)
+from contracts.settings import Retailer, Settings
+from feature_repo.snapshots import attach, connect
+from orchestration.lake import attribution, journeys, kpis
+from orchestration.lake.identity_tables import EVENT_PERSONS
+from orchestration.lake.people import MOMENTS, SESSIONS_TABLE
+from orchestration.lake.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KPI_DAYS = 90
+"""Numbers of the shop are those of the last so many days."""
+
+SHOWN: tuple[str, ...] = (
+    "conversion", "retention", "value", "order_value", "moment_quality", "recovery", "time_to_recovery", "reach",
+)  # fmt: skip
+METHODS = {"last_touch": "last touch", "markov_1": "Markov", "shapley": "Shapley"}
+"""Attribution methods that the page shows, of `attribution.METHODS`, with their names for people."""
+
+PATH_TOUCHES = tuple(dict.fromkeys((*attribution.TOUCHES, *journeys.JOURNEY_TOUCHES)))
+CAUSAL = "causal effect (simulated)"
+
+
+def publish_overview(settings: Settings, retailer: Retailer, memory_limit: str = "2GB") -> Overview:
+    """Put the overview together and replace the published one.
+
+    Args:
+        settings: The installation.
+        retailer: The shop.
+        memory_limit: What DuckDB may hold.
+
+    Raises:
+        SnapshotError: A table of the lake is missing.
+    """
+    made = build_overview(settings, retailer, memory_limit)
+    settings.overview.mkdir(parents=True, exist_ok=True)
+    staged = settings.overview / f".{uuid.uuid4().hex}"
+    staged.write_bytes(msgspec.json.encode(made))
+    os.replace(staged, settings.overview / OVERVIEW_FILE)
+    return made
+
+
+def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "2GB") -> Overview:
+    """The overview of everything that the lake holds."""
+    con = connect(memory_limit)
+    lake = settings.lake
+    for name in ("events", "products"):
+        attach(con, name, TABLES[name].path(lake))
+    for table, name in ((EVENT_PERSONS, "persons"), (MOMENTS, "moments"), (SESSIONS_TABLE, "sessions")):
+        attach(con, name, table.path(lake))
+    con.execute(
+        """create temp view known as select e.*, p.person_id from events e
+        join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
+    )
+    row = con.execute(
+        "select count(*), count(distinct person_id), min(day), max(day), max(occurred_at) from known"
+    ).fetchall()[0]
+    if not row[0]:
+        today = dt.datetime.now(dt.UTC)
+        return Overview(
+            retailer=retailer.name, simulated=retailer.simulated, made_at=today, first_day=today.date(),
+            last_day=today.date(), events=0, people=0,
+        )  # fmt: skip
+    events, people, first_day, last_day, latest = row
+    steps = con.sql(
+        "select person_id, occurred_at, source, event_id, channel, action from known"
+    ).to_arrow_table()
+    return Overview(
+        retailer=retailer.name,
+        simulated=retailer.simulated,
+        made_at=dt.datetime.now(dt.UTC),
+        first_day=first_day,
+        last_day=last_day,
+        events=events,
+        people=people,
+        kpis=_kpis(con, retailer, latest.astimezone(dt.UTC)),
+        journeys=_journeys(con, steps),
+        moment_days=_moment_days(con),
+        moments=_moments(con),
+        credits=_credits(steps, retailer),
+        segments=_segments(con, latest),
+    )
+
+
+def _kpis(con: duckdb.DuckDBPyConnection, retailer: Retailer, latest: dt.datetime) -> tuple[Kpi, ...]:
+    import ibis
+
+    backend = ibis.duckdb.from_connection(con)
+    tables = kpis.Tables(*(backend.table(name) for name in ("known", "sessions", "moments", "products")))
+    end = latest + dt.timedelta(microseconds=1)
+    window = kpis.Window(end - dt.timedelta(days=KPI_DAYS), end)
+    shown = []
+    for name in SHOWN:
+        value = kpis.measure(name, tables, window).to_pyarrow()["value"][0].as_py()
+        if value is None or not np.isfinite(value):
+            continue  # A share over nobody, such as the recovery of a shop without bad moments.
+        unit = retailer.currency if kpis.KPIS[name].unit == "money" else kpis.KPIS[name].unit
+        about = f"{kpis.KPIS[name].meaning} Last {KPI_DAYS} days."
+        shown.append(Kpi(name=name, value=float(value), unit=unit, about=about))
+    return tuple(shown)
+
+
+def _journeys(con: duckdb.DuckDBPyConnection, steps: pa.Table) -> Journeys | None:
+    shape = journeys.path_shape(attribution.paths_of(steps, "person_id", touches=PATH_TOUCHES, quiet_days=30))
+    graph = journeys.channel_graph(steps, "person_id")
+    if not shape.purchases and not graph.num_rows:
+        return None
+    hours = con.execute(
+        """select median(hours) from (select date_diff('second', lag(started_at) over
+        (partition by person_id order by started_at), started_at) / 3600.0 as hours from sessions)"""
+    ).fetchall()[0][0]
+    return Journeys(
+        transitions=tuple(
+            Transition(source=move["from_channel"], target=move["to_channel"], count=move["moves"])
+            for move in graph.to_pylist()
+        ),
+        path_entropy=shape.entropy_bits,
+        paths=shape.paths,
+        commonest_path=shape.commonest,
+        commonest_share=shape.commonest_share,
+        hours_between=None if hours is None else float(hours),
+    )
+
+
+def _moment_days(con: duckdb.DuckDBPyConnection) -> tuple[MomentDay, ...]:
+    rows = con.execute(
+        "select (occurred_at at time zone 'UTC')::date as day, kind, count(*) from moments group by all order by all"
+    ).fetchall()
+    return tuple(MomentDay(day=day, moment=kind, count=count) for day, kind, count in rows)
+
+
+def _moments(con: duckdb.DuckDBPyConnection) -> tuple[MomentKind, ...]:
+    """Bad kinds first, those that were made good least often of all; then the wants."""
+    rows = con.execute(
+        """select kind, count(*), count(distinct person_id), avg((recovered_at is not null)::int),
+            median(date_diff('second', occurred_at, recovered_at) / 3600.0)
+        from moments group by kind"""
+    ).fetchall()
+    kinds = [
+        MomentKind(
+            moment=kind,
+            bad=kind in BAD,
+            count=count,
+            people=people,
+            recovered=float(recovered) if kind in BAD else None,
+            hours_to_recovery=float(hours) if kind in BAD and hours is not None else None,
+        )
+        for kind, count, people, recovered, hours in rows
+    ]
+    return tuple(
+        sorted(
+            kinds, key=lambda kind: (not kind.bad, -kind.count * (1 - (kind.recovered or 0.0)), kind.moment)
+        )
+    )
+
+
+def _credits(steps: pa.Table, retailer: Retailer) -> tuple[Credit, ...]:
+    paths = attribution.paths_of(steps, "person_id")
+    if not any(path.conversions for path in paths):
+        return ()
+    found = attribution.attribute(paths)
+    shares = {title: _shares(found[method]) for method, title in METHODS.items()}
+    known = _causal(retailer)
+    if known:
+        shares[CAUSAL] = _shares(known)
+    return tuple(
+        Credit(method=method, channel=channel, share=share)
+        for method, channels in shares.items()
+        for channel, share in channels.items()
+    )
+
+
+def _shares(credit: dict[str, float]) -> dict[str, float]:
+    total = sum(credit.values())
+    return {channel: value / total for channel, value in credit.items()} if total > 0 else {}
+
+
+def _causal(retailer: Retailer) -> dict[str, float]:
+    """Purchases that each channel's contacts caused, where a simulator knows; negative effects count as none."""
+    if retailer.source != "atelier":
+        return {}
+    from orchestration.sources.atelier import causal_purchases
+
+    return {channel: max(effect, 0.0) for channel, effect in causal_purchases().items()}
+
+
+def _segments(con: duckdb.DuckDBPyConnection, latest: dt.datetime) -> tuple[Segment, ...]:
+    from training.relationship.segments import RFM_NAMES, rfm
+
+    rows = con.execute(
+        """select date_diff('second', max(occurred_at), $latest) / 86400.0 as since,
+            count(distinct occurred_at) as orders, sum(coalesce(quantity, 1) * coalesce(unit_price, 0)) as spend
+        from known where action = 'purchase' group by person_id order by person_id""",
+        {"latest": latest},
+    ).fetchnumpy()
+    if not len(rows["since"]):
+        return ()
+    spend = np.asarray(rows["spend"], np.float64)
+    found = rfm(np.asarray(rows["since"], np.float64), np.asarray(rows["orders"], np.float64), spend)
+    segments: Sequence[Segment] = [
+        Segment(
+            name=name.capitalize(),
+            about=about,
+            customers=int((found.segment == name).sum()),
+            spend=float(spend[found.segment == name].mean()),
+        )
+        for name, about in RFM_NAMES.items()
+        if (found.segment == name).any()
+    ]
+    return tuple(sorted(segments, key=lambda segment: -segment.spend))
