@@ -2,7 +2,7 @@
 
 Persons come from a plain stitch of the identifiers in the events. The definitions' thresholds are those of
 `contracts.moments`, set before any of the judged seeds was drawn; the need model is fitted on two other shops.
-The baseline of need prediction knows the last event only (its action, channel and touchpoint), as the
+The baseline of need prediction knows the last event only (its action, channel and kind of page), as the
 frequencies of needs that followed it in the same two shops.
 """
 
