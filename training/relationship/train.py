@@ -10,6 +10,7 @@ import hashlib
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import mlflow
 import msgspec
@@ -22,7 +23,7 @@ from training.config import BUNDLE_FILE, ConfigError, Count, Positive, Rate, Tra
 from training.evaluation.statistics import Interval
 from training.relationship import cuts, export, intent, learn, measures, report, survival
 from training.relationship.data import read_sessions, read_visits
-from training.relationship.network import NetworkParams
+from training.relationship.network import NetworkParams, outputs_of
 from training.relationship.summaries import FEATURES
 
 Progress = Callable[[str], None]
@@ -132,15 +133,17 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
         except ValueError as error:
             raise ConfigError(f"{config.retailer}: {error}") from error
         progress(f"churn AUC {numbers['churn_auc'].value:.4f}, value Gini {numbers['value_gini'].value:.4f}")
-        export.export_churn(hazards, len(FEATURES), staged / "churn.onnx")
-        gap = export.check_parity(
-            staged / "churn.onnx", "survival", hazards.survival, judged.features[:PARITY_ROWS]
+        export.export_head(hazards.head, len(FEATURES), "survival", staged / "churn.onnx")
+        export.export_head(worth.head, len(FEATURES), "value", staged / "value.onnx")
+        some = judged.features[:PARITY_ROWS]
+        gap = max(
+            export.check_parity(staged / "churn.onnx", "survival", hazards.survival, some),
+            export.check_parity(staged / "value.onnx", "value", partial(outputs_of, worth.head), some),
         )
         np.savez_compressed(
             staged / "predictions.npz", customer=visits.customers[judged.customer], churn=chance,
             survival=hazards.survival(judged.features), value=worth.expected(judged.features),
         )  # fmt: skip
-        torch.save(worth.head.state_dict(), staged / "value.pt")
         numbers["onnx_largest_difference"] = Interval(gap, gap, gap)
         tracking.log_curve("churn_validation_loss", hazards.curve)
         tracking.log_curve("value_validation_loss", worth.curve)
@@ -168,12 +171,12 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
                 "Expected spend is a mean; most customers spend less, a few much more.",
             ],
         )  # fmt: skip
-        uri = _log(staged, {"churn": "churn.onnx"}, numbers, text)
+        uri = _log(staged, {"churn": "churn.onnx", "value": "value.onnx"}, numbers, text)
         record = Record(
             family="customers", run_id=run.info.run_id, model_uri=uri, metrics=_flat(numbers),
             config=msgspec.to_builtins(config),
-            files={"churn": "churn.onnx", "value": "value.pt", "card": "model_card.md", "predictions": "predictions.npz"},
-            details={"features": list(FEATURES), "edges": list(hazards.edges), "value_unit": worth.head.unit},
+            files={"churn": "churn.onnx", "value": "value.onnx", "card": "model_card.md", "predictions": "predictions.npz"},
+            details={"features": list(FEATURES), "edges": list(hazards.edges)},
             lake={"events": version},
         )  # fmt: skip
         return _finish(config, staged, record)
