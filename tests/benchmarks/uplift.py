@@ -5,6 +5,8 @@ learners on the same LightGBM parameters and are asked about the same held-out f
 A side's best learner is chosen anew for every held-out fold, by Qini on folds inside the rest, so the reported
 folds choose nothing; the best in hindsight is reported beside it. The Qini (defined in `training/relationship/qini.py`)
 is in visits per treated customer and is averaged over folds; intervals resample customers, the same for both sides.
+The trees' parameters are one set for both sides; they were picked after a look at other folds of the same customers,
+and our DR learner was rewritten after a first full run, so the Qini themselves may flatter a little.
 
 Belongs here: data, folds, comparing. Does not belong here: causalml's calls (`uplift_causalml.py`), learners.
 """

@@ -27,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.relationship", description="Train a relationship model from one config."
     )
-    parser.add_argument("family", choices=("customers", "intent"), help="churn and value, or purchase intent")
+    parser.add_argument(
+        "family",
+        choices=("customers", "intent", "uplift"),
+        help="churn and value, purchase intent, or uplift",
+    )
     parser.add_argument("--config", type=pathlib.Path, required=True, metavar="FILE", help="JSON config")
     parser.add_argument("--quiet", action="store_true", help="print no progress")
     given = parser.parse_args(arguments)
@@ -36,11 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    from training.relationship import train
+    from training.relationship import train, train_uplift
 
     try:
         if given.family == "customers":
             record = train.train_customers(read_config(given.config, train.CustomersConfig), progress)
+        elif given.family == "uplift":
+            record = train_uplift.train(read_config(given.config, train_uplift.UpliftConfig), progress)
         else:
             record = train.train_intent(read_config(given.config, train.IntentConfig), progress)
     except ConfigError as error:

@@ -1,8 +1,9 @@
-"""Intent and churn as ONNX files, and the proof that they say what the models say.
+"""Intent, churn and value as ONNX files, and the proof that they say what the models say.
 
 ``intent.onnx``: features float32[M, F] to probability float32[M]. The folds' trees are one ensemble whose leaves are
 divided by the number of folds, followed by the calibration. ``churn.onnx``: features float32[M, F] (NaN where missing)
-to survival float32[M, K] at the model's edges. Both take any number of rows.
+to survival float32[M, K] at the model's edges. ``value.onnx``: the same features to float32[M, 3], probability to spend,
+expected spend, median of the positive part. All take any number of rows.
 
 Belongs here: export and parity. Does not belong here: the models.
 """
@@ -21,9 +22,9 @@ import onnx
 import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
+from torch import nn
 
 from training.relationship.intent import Intent
-from training.relationship.survival import Survival
 
 Floats = npt.NDArray[np.float64]
 
@@ -113,20 +114,21 @@ def _as_regressor(trees: onnx.NodeProto, output: str) -> onnx.NodeProto:
     return node
 
 
-def export_churn(model: Survival, width: int, path: pathlib.Path) -> None:
-    """Write the survival network as one graph.
+def export_head(head: nn.Module, width: int, output: str, path: pathlib.Path) -> None:
+    """Write a network with its head (`survival.SurvivalHead`, `ziln.ValueHead`) as one graph.
 
     Args:
-        model: Fitted.
+        head: In evaluation mode.
         width: Number of features.
+        output: Name of the output.
         path: The file.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            model.head, (torch.zeros(3, width),), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["features"], output_names=["survival"],
+            head, (torch.zeros(3, width),), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=["features"], output_names=[output],
             dynamic_shapes=({0: torch.export.Dim("M")},),
         )  # fmt: skip
     if program is None:
@@ -150,10 +152,10 @@ def check_parity(path: pathlib.Path, output: str, expected: Callable[[Floats], F
         X: float64[M, F]; batches repeat rows where M is smaller.
 
     Returns:
-        The largest absolute difference.
+        The largest difference.
 
     Raises:
-        ParityError: It is above 1e-4, or a shape differs.
+        ParityError: It is above 1e-4 (relative where numbers are above 1), or a shape differs.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -166,7 +168,7 @@ def check_parity(path: pathlib.Path, output: str, expected: Callable[[Floats], F
         found = session.run([output], {"features": batch})[0]
         if found.shape != wanted.shape:
             raise ParityError(f"{output} has shape {found.shape}; expected {wanted.shape}")
-        largest = max(largest, float(np.abs(found - wanted).max()))
+        largest = max(largest, float((np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))).max()))
     if not largest <= TOLERANCE:
         raise ParityError(f"{output} differs by {largest:.2e}; expected at most {TOLERANCE:.0e}")
     return largest

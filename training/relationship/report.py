@@ -1,4 +1,4 @@
-"""What a reviewer reads about the relationship models: model cards and the calibration plot.
+"""What a reviewer reads about the relationship models: model cards, calibration and Qini plots.
 
 Belongs here: words and figures from numbers. Does not belong here: the numbers.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from training.evaluation.statistics import Interval
 from training.relationship.measures import Reliability
+from training.relationship.qini import Curve
 
 
 def calibration_figure(found: Reliability, title: str) -> Any:
@@ -25,6 +26,22 @@ def calibration_figure(found: Reliability, title: str) -> Any:
     )
     axes.set_xlabel("predicted")
     axes.set_ylabel("happened")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def qini_figure(curve: Curve, title: str) -> Any:
+    """Outcomes that the contact causes by the share of customers contacted, best first."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(curve.share, curve.gain, color="#0b6e4f", label=f"model, Qini {curve.coefficient:.5f}")
+    axes.plot([0, 1], [0, curve.gain[-1]], color="#b9c4be", linestyle="--", label="anyone")
+    axes.set_xlabel("share of customers contacted")
+    axes.set_ylabel("caused per treated customer")
     axes.set_title(title, loc="left")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import pathlib
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
 import mlflow
 import msgspec
@@ -18,11 +18,12 @@ import torch
 
 from contracts.settings import read_settings
 from training import tracking
-from training.config import BUNDLE_FILE, ConfigError, Count, Positive, Rate, TrainingConfig
+from training.config import ConfigError, Count, Positive, Rate, TrainingConfig
 from training.evaluation.statistics import Interval
 from training.relationship import cuts, export, intent, learn, measures, report, survival
+from training.relationship.bundle import Record, finish, flat, log_results, stage
 from training.relationship.data import read_sessions, read_visits
-from training.relationship.network import NetworkParams
+from training.relationship.network import NetworkParams, outputs_of
 from training.relationship.summaries import FEATURES
 
 Progress = Callable[[str], None]
@@ -64,30 +65,6 @@ class IntentConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fie
     params: intent.IntentParams = intent.IntentParams()
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a training leaves behind, beside its files.
-
-    Attributes:
-        family: ``customers`` or ``intent``.
-        run_id: MLflow run.
-        model_uri: MLflow LoggedModel by name.
-        metrics: Final numbers.
-        config: The config it was trained from.
-        files: Role to path below the bundle's folder.
-        details: What a reader must know, such as feature names.
-        lake: Delta versions that were read.
-    """
-
-    family: str
-    run_id: str
-    model_uri: dict[str, str]
-    metrics: dict[str, float]
-    config: dict[str, object]
-    files: dict[str, str]
-    details: dict[str, object]
-    lake: dict[str, int]
-
-
 def train_customers(config: CustomersConfig, progress: Progress = lambda line: None) -> Record:
     """Train churn and value on what was known at ``train_until``, judge at ``evaluate_from``, export, log.
 
@@ -110,7 +87,7 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
             f"{min(survival.EDGES[-1], config.window_days):g}: neither curve nor window reaches further"
         )
     torch.set_num_threads(config.threads)
-    staged = _stage(config)
+    staged = stage(config)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     with tracking.start(config) as run:
         version, visits = read_visits(settings, config.lake.get("events"), config.threads)
@@ -132,15 +109,17 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
         except ValueError as error:
             raise ConfigError(f"{config.retailer}: {error}") from error
         progress(f"churn AUC {numbers['churn_auc'].value:.4f}, value Gini {numbers['value_gini'].value:.4f}")
-        export.export_churn(hazards, len(FEATURES), staged / "churn.onnx")
-        gap = export.check_parity(
-            staged / "churn.onnx", "survival", hazards.survival, judged.features[:PARITY_ROWS]
+        export.export_head(hazards.head, len(FEATURES), "survival", staged / "churn.onnx")
+        export.export_head(worth.head, len(FEATURES), "value", staged / "value.onnx")
+        some = judged.features[:PARITY_ROWS]
+        gap = max(
+            export.check_parity(staged / "churn.onnx", "survival", hazards.survival, some),
+            export.check_parity(staged / "value.onnx", "value", partial(outputs_of, worth.head), some),
         )
         np.savez_compressed(
             staged / "predictions.npz", customer=visits.customers[judged.customer], churn=chance,
             survival=hazards.survival(judged.features), value=worth.expected(judged.features),
         )  # fmt: skip
-        torch.save(worth.head.state_dict(), staged / "value.pt")
         numbers["onnx_largest_difference"] = Interval(gap, gap, gap)
         tracking.log_curve("churn_validation_loss", hazards.curve)
         tracking.log_curve("value_validation_loss", worth.curve)
@@ -168,15 +147,15 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
                 "Expected spend is a mean; most customers spend less, a few much more.",
             ],
         )  # fmt: skip
-        uri = _log(staged, {"churn": "churn.onnx"}, numbers, text)
+        uri = log_results(staged, {"churn": "churn.onnx", "value": "value.onnx"}, numbers, text)
         record = Record(
-            family="customers", run_id=run.info.run_id, model_uri=uri, metrics=_flat(numbers),
+            family="customers", run_id=run.info.run_id, model_uri=uri, metrics=flat(numbers),
             config=msgspec.to_builtins(config),
-            files={"churn": "churn.onnx", "value": "value.pt", "card": "model_card.md", "predictions": "predictions.npz"},
-            details={"features": list(FEATURES), "edges": list(hazards.edges), "value_unit": worth.head.unit},
+            files={"churn": "churn.onnx", "value": "value.onnx", "card": "model_card.md", "predictions": "predictions.npz"},
+            details={"features": list(FEATURES), "edges": list(hazards.edges)},
             lake={"events": version},
         )  # fmt: skip
-        return _finish(config, staged, record)
+        return finish(config, staged, record)
 
 
 def train_intent(config: IntentConfig, progress: Progress = lambda line: None) -> Record:
@@ -190,7 +169,7 @@ def train_intent(config: IntentConfig, progress: Progress = lambda line: None) -
         raise ConfigError(
             f"`$.held_out` is {config.held_out}; expected at least 2 folds, of which one is judged"
         )
-    staged = _stage(config)
+    staged = stage(config)
     path = pathlib.Path(config.sessions)
     with tracking.start(config) as run:
         try:
@@ -233,65 +212,13 @@ def train_intent(config: IntentConfig, progress: Progress = lambda line: None) -
                 "PageValues must be computed from the past only, or it tells the outcome.",
             ],
         )  # fmt: skip
-        uri = _log(staged, {"intent": "intent.onnx"}, numbers, text)
+        uri = log_results(staged, {"intent": "intent.onnx"}, numbers, text)
         record = Record(
-            family="intent", run_id=run.info.run_id, model_uri=uri, metrics=_flat(numbers),
+            family="intent", run_id=run.info.run_id, model_uri=uri, metrics=flat(numbers),
             config=msgspec.to_builtins(config), files={"intent": "intent.onnx", "card": "model_card.md"},
             details={"features": list(intent.FEATURES), "slope": model.slope, "intercept": model.intercept}, lake={},
         )  # fmt: skip
-        return _finish(config, staged, record)
-
-
-def read_record(folder: pathlib.Path) -> Record:
-    """Read a finished training's record.
-
-    Raises:
-        ConfigError: The folder holds none.
-    """
-    path = folder / BUNDLE_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{path}: {error}; expected the bundle of a relationship training") from error
-
-
-def _stage(config: TrainingConfig) -> pathlib.Path:
-    out = pathlib.Path(config.out)
-    staged = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    return staged
-
-
-def _finish(config: TrainingConfig, staged: pathlib.Path, record: Record) -> Record:
-    out = pathlib.Path(config.out)
-    (staged / BUNDLE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-    shutil.rmtree(out, ignore_errors=True)
-    staged.rename(out)
-    return read_record(out)
-
-
-def _log(
-    staged: pathlib.Path, graphs: Mapping[str, str], numbers: Mapping[str, Interval], text: str
-) -> dict[str, str]:
-    """Log graphs, numbers and the card; the card also goes to the bundle."""
-    (staged / "model_card.md").write_text(text)
-    uris, ids = {}, []
-    for name, file in graphs.items():
-        model_id, uris[name] = tracking.log_onnx(staged / file, name)
-        ids.append(model_id)
-    tracking.log_metrics({name: _logged(value) for name, value in numbers.items()}, ids[0])
-    tracking.log_model_card(text)
-    return uris
-
-
-def _logged(value: Interval) -> float | tuple[float, float, float]:
-    exact = value.low == value.high == value.value
-    return value.value if exact else (value.value, value.low, value.high)
-
-
-def _flat(numbers: Mapping[str, Interval]) -> dict[str, float]:
-    return tracking.flatten_intervals({name: _logged(value) for name, value in numbers.items()})
+        return finish(config, staged, record)
 
 
 def _days(at: dt.datetime) -> float:

@@ -10,8 +10,8 @@ Belongs here: the learners, how one is chosen. Does not belong here: how they ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import lightgbm as lgb
 import msgspec
@@ -61,21 +61,79 @@ class UpliftParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         }  # fmt: skip
 
 
-class Effect(Protocol):
-    """A fitted learner."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trees:
+    """One LightGBM model.
 
-    def predict(self, X: Floats) -> Floats:
-        """float64[C, F] to float64[C]: change of the outcome's mean by a contact."""
+    Attributes:
+        booster: The trees.
+        threads: CPU threads of a prediction.
+    """
+
+    booster: lgb.Booster
+    threads: int = 1
+
+    def __call__(self, X: Floats) -> Floats:
+        """float64[C, F] to float64[C]."""
+        return np.asarray(self.booster.predict(X, num_threads=self.threads), np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Formula:
-    """A fitted learner as a function of features."""
+class Effect:
+    """A fitted learner.
 
-    function: Callable[[Floats], Floats]
+    Attributes:
+        learner: Which one; it says how its trees are put together.
+        trees: ``s``: one model that also reads the arm. ``t``: of the treated, of the others. ``x``: the effect learned
+            from the others, from the treated. ``dr``: one per rotation. ``blend``: none.
+        share: Weight of the first effect of ``x``.
+        parts: The learners that ``blend`` averages.
+    """
 
-    def predict(self, X: Floats) -> Floats:
-        return self.function(np.asarray(X, np.float64))
+    learner: Learner
+    trees: tuple[Trees, ...] = ()
+    share: float = 0.5
+    parts: tuple[Effect, ...] = ()
+
+    def predict(self, X: npt.ArrayLike) -> Floats:
+        """float64[C, F] to float64[C]: change of the outcome's mean by a contact."""
+        rows = np.asarray(X, np.float64)
+        if self.learner == "blend":
+            return np.mean([part.predict(rows) for part in self.parts], axis=0)
+        if self.learner == "s":
+            ones = np.ones(len(rows))
+            (model,) = self.trees
+            return model(np.column_stack([rows, ones])) - model(np.column_stack([rows, 0 * ones]))
+        found = [trees(rows) for trees in self.trees]
+        if self.learner == "t":
+            return found[0] - found[1]
+        if self.learner == "x":
+            return self.share * found[0] + (1 - self.share) * found[1]
+        return np.mean(found, axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The learner as JSON can hold it."""
+        return {
+            "learner": self.learner, "share": self.share,
+            "trees": [trees.booster.model_to_string() for trees in self.trees],
+            "parts": [part.to_dict() for part in self.parts],
+        }  # fmt: skip
+
+
+def effect_of(saved: Mapping[str, Any], threads: int = 1) -> Effect:
+    """A learner from what `Effect.to_dict` gave.
+
+    Raises:
+        ValueError: The learner is unknown.
+    """
+    if saved["learner"] not in LEARNERS:
+        raise ValueError(f"learner is '{saved['learner']}'; expected one of {', '.join(LEARNERS)}")
+    return Effect(
+        saved["learner"],
+        tuple(Trees(lgb.Booster(model_str=text), threads) for text in saved["trees"]),
+        float(saved["share"]),
+        tuple(effect_of(part, threads) for part in saved["parts"]),
+    )
 
 
 def fit(
@@ -110,49 +168,40 @@ def fit(
         raise ValueError("propensity reaches 0 or 1; expected numbers between, or nobody can be compared")
     chosen = params or UpliftParams()
     if learner == "blend":
-        parts = [fit(name, X, arm, y, share, chosen, seed) for name in SINGLE]
-        return _Formula(lambda rows: np.mean([part.predict(rows) for part in parts], axis=0))
+        return Effect("blend", parts=tuple(fit(name, X, arm, y, share, chosen, seed) for name in SINGLE))
     if learner not in SINGLE:
         raise ValueError(f"learner is '{learner}'; expected one of {', '.join(LEARNERS)}")
     return {"s": _fit_s, "t": _fit_t, "x": _fit_x, "dr": _fit_dr}[learner](X, arm, y, share, chosen, seed)
 
 
-def _model(X: Floats, y: Floats, params: UpliftParams, seed: int) -> Callable[[Floats], Floats]:
+def _model(X: Floats, y: Floats, params: UpliftParams, seed: int) -> Trees:
     binary = bool(np.isin(y, (0.0, 1.0)).all())
     booster = lgb.train(
         {**params.lightgbm(seed), "objective": "binary" if binary else "regression"},
         lgb.Dataset(X, y),
         num_boost_round=params.trees,
     )
-    return lambda rows: np.asarray(booster.predict(rows, num_threads=params.threads), np.float64)
+    return Trees(booster, params.threads)
 
 
 def _fit_s(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams, seed: int) -> Effect:
-    model = _model(np.column_stack([X, arm]), y, params, seed)
-
-    def effect(rows: Floats) -> Floats:
-        ones = np.ones(len(rows))
-        return model(np.column_stack([rows, ones])) - model(np.column_stack([rows, 0 * ones]))
-
-    return _Formula(effect)
+    return Effect("s", (_model(np.column_stack([X, arm]), y, params, seed),))
 
 
 def _fit_t(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams, seed: int) -> Effect:
-    treated, control = _model(X[arm], y[arm], params, seed), _model(X[~arm], y[~arm], params, seed)
-    return _Formula(lambda rows: treated(rows) - control(rows))
+    return Effect("t", (_model(X[arm], y[arm], params, seed), _model(X[~arm], y[~arm], params, seed)))
 
 
 def _fit_x(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams, seed: int) -> Effect:
     treated, control = _model(X[arm], y[arm], params, seed), _model(X[~arm], y[~arm], params, seed)
     of_treated = _model(X[arm], y[arm] - control(X[arm]), params, seed + 1)
     of_control = _model(X[~arm], treated(X[~arm]) - y[~arm], params, seed + 1)
-    weight = float(share.mean())
-    return _Formula(lambda rows: weight * of_control(rows) + (1 - weight) * of_treated(rows))
+    return Effect("x", (of_control, of_treated), float(share.mean()))
 
 
 def _fit_dr(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParams, seed: int) -> Effect:
     fold = split(arm, y, params.folds, seed)
-    finals: list[Callable[[Floats], Floats]] = []
+    finals = []
     for number in range(params.folds):
         inside, outside = fold == number, fold != number
         treated = _model(X[outside & arm], y[outside & arm], params, seed)(X[inside])
@@ -161,7 +210,7 @@ def _fit_dr(X: Floats, arm: Flags, y: Floats, share: Floats, params: UpliftParam
         weight = (arm[inside] - share[inside]) / (share[inside] * (1 - share[inside]))
         pseudo = treated - control + weight * (y[inside] - known)
         finals.append(_model(X[inside], pseudo, params, seed + 1))
-    return _Formula(lambda rows: np.mean([final(rows) for final in finals], axis=0))
+    return Effect("dr", tuple(finals))
 
 
 def split(treated: npt.ArrayLike, outcome: npt.ArrayLike, folds: int, seed: int) -> Ints:

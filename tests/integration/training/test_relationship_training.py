@@ -20,11 +20,13 @@ from deltalake import write_deltalake
 from contracts.settings import read_settings
 from orchestration.lake.tables import TABLES
 from training.config import ConfigError
-from training.relationship import intent, train
+from training.relationship import intent, train, train_uplift
 from training.relationship.__main__ import main
+from training.relationship.bundle import Record, read_record
 from training.relationship.data import read_sessions, read_visits
 from training.relationship.intent import IntentParams
 from training.relationship.network import NetworkParams
+from training.relationship.uplift import UpliftParams, effect_of
 
 FIRST = dt.datetime(2017, 1, 2, tzinfo=dt.UTC)
 JUDGED = FIRST + dt.timedelta(days=150)
@@ -81,7 +83,7 @@ def customers(home: pathlib.Path) -> train.CustomersConfig:
 
 
 @pytest.fixture(scope="module")
-def customer_record(customers: train.CustomersConfig) -> train.Record:
+def customer_record(customers: train.CustomersConfig) -> Record:
     return train.train_customers(customers)
 
 
@@ -107,7 +109,7 @@ def test_visits_are_baskets_of_the_lake(home: pathlib.Path) -> None:
 
 
 def test_customers_bundle_holds_what_it_says(
-    customers: train.CustomersConfig, customer_record: train.Record
+    customers: train.CustomersConfig, customer_record: Record
 ) -> None:
     out = pathlib.Path(customers.out)
     for file in customer_record.files.values():
@@ -126,7 +128,7 @@ def test_customers_bundle_holds_what_it_says(
 
 
 def test_the_run_is_in_mlflow_with_card_plot_and_data(
-    customers: train.CustomersConfig, customer_record: train.Record
+    customers: train.CustomersConfig, customer_record: Record
 ) -> None:
     client = mlflow.MlflowClient(customers.tracking_uri)
     run = client.get_run(customer_record.run_id)
@@ -145,7 +147,7 @@ def test_the_run_is_in_mlflow_with_card_plot_and_data(
 def test_what_happens_after_the_judged_moment_changes_no_model(
     home: pathlib.Path,
     customers: train.CustomersConfig,
-    customer_record: train.Record,
+    customer_record: Record,
     tmp_path: pathlib.Path,
 ) -> None:
     schema = TABLES["events"].schema
@@ -176,12 +178,53 @@ def test_intent_by_the_command_line(home: pathlib.Path, capsys: pytest.CaptureFi
     file = home / "intent.json"
     file.write_bytes(msgspec.json.encode(config))
     assert main(["intent", "--config", str(file), "--quiet"]) == 0
-    record = train.read_record(pathlib.Path(config.out))
+    record = read_record(pathlib.Path(config.out))
     assert record.metrics["auc"] > 0.6
     assert record.metrics["onnx_largest_difference"] < 1e-4
     file.write_text(json.dumps({**json.loads(file.read_text()), "outcome": "Bought"}))
     assert main(["intent", "--config", str(file), "--quiet"]) == 2
     assert "field 'Bought' is missing in sessions.csv.gz" in capsys.readouterr().err
+
+
+def write_trial(path: pathlib.Path, size: int = 4000) -> None:
+    """An e-mail that moves customers of one city only."""
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["age", "city", "arm", "visit"])
+        for _ in range(size):
+            city, arm = rng.choice(["Bern", "Ulm"]), rng.choice(["mail", "none", "call"])
+            chance = 0.2 + 0.3 * (city == "Ulm" and arm == "mail")
+            out.writerow(
+                ["" if rng.random() < 0.1 else rng.integers(18, 80), city, arm, int(rng.random() < chance)]
+            )
+
+
+def test_uplift_by_the_command_line(home: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = home / "trial.csv"
+    write_trial(path)
+    config = train_uplift.UpliftConfig(
+        **common(home, "uplift"), trial=str(path), arm="arm", contact="mail", control="none", outcome="visit",
+        numbers=("age",), categories=("city",), resamples=50, params=UpliftParams(trees=30, min_leaf=50),
+    )  # fmt: skip
+    file = home / "uplift.json"
+    file.write_bytes(msgspec.json.encode(config))
+    assert main(["uplift", "--config", str(file), "--quiet"]) == 0
+    record = read_record(pathlib.Path(config.out))
+    assert record.metrics["qini_ci_low"] > 0
+    assert record.details["features"] == ["age", "city=Bern", "city=Ulm"]
+    saved = json.loads((pathlib.Path(config.out) / "uplift.json").read_text())
+    bern, ulm = effect_of(saved["effect"]).predict(np.array([[40.0, 1, 0], [40.0, 0, 1]]))
+    assert abs(bern) < 0.12 < ulm
+    for change, message in (
+        ({"outcome": "sales"}, "column 'sales' is missing in trial.csv; it has age, city, arm, visit"),
+        ({"contact": "fax"}, "no row of trial.csv has arm 'fax'"),
+        ({"numbers": ["city"]}, "column 'city' holds"),
+        ({"numbers": ["visit"]}, "column 'visit' is no feature"),
+    ):
+        file.write_text(json.dumps({**json.loads(msgspec.json.encode(config)), **change}))
+        assert main(["uplift", "--config", str(file), "--quiet"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_configs_that_cannot_be_used_are_refused(customers: train.CustomersConfig) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from training.relationship.qini import qini, qini_curve, resampled_qini
-from training.relationship.uplift import LEARNERS, UpliftParams, choose, effects, fit, split
+from training.relationship.uplift import LEARNERS, UpliftParams, choose, effect_of, effects, fit, split
 
 SMALL = UpliftParams(trees=60, leaves=4, min_leaf=50, learning_rate=0.1)
 
@@ -122,6 +123,16 @@ def test_doubly_robust_survives_confounding_when_propensities_are_known() -> Non
     found = fit("dr", X, treated, outcome, share, SMALL).predict(X)
     naive = outcome[treated].mean() - outcome[~treated].mean()
     assert abs(found.mean() - 0.5) < 0.15 < abs(naive - 0.5)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_saved_learner_says_the_same(learner: str) -> None:
+    X, treated, outcome, _ = trial(1500)
+    model = fit(learner, X, treated, outcome, None, SMALL)
+    loaded = effect_of(json.loads(json.dumps(model.to_dict())))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    with pytest.raises(ValueError, match="learner is 'q'"):
+        effect_of({"learner": "q"})
 
 
 def test_choice_sees_only_the_given_customers() -> None:
