@@ -22,8 +22,10 @@ import msgspec
 import pyarrow as pa
 
 from contracts.events import Event, InvalidEvent, decode_event
+from contracts.identity import TOMBSTONES_FILE, read_tombstones
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import tables, writing
+from orchestration.lake.erasure_shield import admitted
 from orchestration.lake.tables import TABLES
 from orchestration.lake.validation import derive
 
@@ -183,7 +185,11 @@ def _source_of(raw: bytes) -> str | None:
 
 
 def unseen(lake: pathlib.Path, batch: pa.Table) -> pa.Table:
-    """The first of each (source, event_id) of the batch that the lake does not hold yet, in their order."""
+    """The first of each (source, event_id) of the batch that the lake does not hold yet, in their order.
+
+    Events of erased persons are not among them: the inbox lets none in, but a drain may run during an erasure.
+    """
+    batch = admitted(batch, read_tombstones(lake.parent / "inbox" / TOMBSTONES_FILE))
     con = connect()
     attach(con, "stored", TABLES["events"].path(lake))
     con.register("batch", batch.append_column("row", pa.array(range(batch.num_rows), pa.int64())))

@@ -1,7 +1,8 @@
-"""Sessions and moments of every person, as tables of the lake.
+"""Everybody in the lake: the steps that identify them, and their sessions and moments as tables.
 
-Belongs here: which events count (those of people, not of machines), storing what the shared detector
-finds. Does not belong here: who is who (`identity.py`), what a session or a moment is (`contracts`).
+Belongs here: the order of the steps, which events count (those of people, not of machines), storing what
+the shared detector finds. Does not belong here: how identifiers are joined (`identity.py`,
+`identity_probabilistic.py`), what a session or a moment is (`contracts`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import pathlib
 
 from contracts.moments import MomentRules
 from feature_repo.snapshots import attach, connect
-from orchestration.lake import writing
+from orchestration.lake import identity, merges, writing
+from orchestration.lake.consent import store_consents
+from orchestration.lake.identity_probabilistic import Matched, match_forms
 from orchestration.lake.identity_tables import EVENT_PERSONS
 from orchestration.lake.moments import MOMENTS_TABLE, detect
 from orchestration.lake.sessions import NEEDED, SESSIONS
@@ -73,3 +76,47 @@ def store_moments(
             row["kind"]: row["kind_count"] for row in sorted(counts, key=lambda row: -int(row["kind_count"]))
         },
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Identified:
+    """What one run over all identifiers did.
+
+    Attributes:
+        profiled: Who is who, after guests were matched.
+        forms: Forms of guests that were compared.
+        matched: Merges that matching proposed and that are new in the ledger.
+        ambiguous: Matches left alone because a second person fits almost as well.
+        consents: Statements of consent that count, by person's identifier and purpose.
+    """
+
+    profiled: identity.Profiled
+    forms: int
+    matched: int
+    ambiguous: int
+    consents: int
+
+
+def store_identities(lake: pathlib.Path, memory_limit: str = "2GB") -> Identified:
+    """Stitch deterministically, match guests' forms, stitch again with what was matched, store consents.
+
+    Args:
+        lake: Folder of the lake.
+        memory_limit: What DuckDB may hold.
+
+    Raises:
+        SnapshotError: There are no events.
+    """
+    profiled = identity.stitch_lake(lake, memory_limit=memory_limit)
+    con = connect(memory_limit)
+    attach(con, "events", TABLES["events"].path(lake))
+    forms = con.execute("""select count(*) from events where contains(detail, '"form"')""").fetchall()[0][0]
+    found = Matched(0, 0, [], 0)
+    if forms:  # Few shops have forms; stitching once more for nothing would take as long as the first time.
+        found = match_forms(identity.stitch(con, None, merges.read_ledger(lake), identity.read_anchors(lake)))
+    con.close()
+    written = merges.merge(lake, found.proposals, "probabilistic", "splink") if found.proposals else []
+    if written:
+        profiled = identity.stitch_lake(lake, memory_limit=memory_limit)
+    consents = store_consents(lake, memory_limit)
+    return Identified(profiled, found.records, len(written), found.ambiguous, consents.rows)

@@ -40,8 +40,10 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "precision": (">=", 0.995),
         "recall": (">=", 0.95),
         "undo_exact": ("==", 1),
+    },
     "intake": {
         "linearity": ("<=", 1.25),
+    },
     "moments": {
         "f1": (">=", 0.95),
         "need_auc_gain": (">=", 0.05),

@@ -15,9 +15,8 @@ from contracts.overview import OVERVIEW_FILE, Overview
 from contracts.settings import Retailer, Settings, read_retailer, read_settings
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import ingest
-from orchestration.lake.identity import stitch_lake
 from orchestration.lake.overview import CAUSAL, METHODS, publish_overview
-from orchestration.lake.people import store_moments
+from orchestration.lake.people import store_identities, store_moments
 from orchestration.sources import Window, load
 
 FIRST, LAST = dt.date(2025, 1, 1), dt.date(2025, 3, 1)
@@ -38,10 +37,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Retailer, 
         source = load("atelier", retailer, settings)
         ingest.ingest_events(settings.lake, "atelier", source, Window(FIRST, LAST, None, FIRST))
         ingest.ingest_products(settings.lake, source)
-        stitched = stitch_lake(settings.lake)
-        assert stitched.persons > 100
+        done = store_identities(settings.lake)
+        assert done.profiled.persons > 100
+        assert done.forms > 0
+        assert done.consents > 0
         found = store_moments(settings.lake)
-        assert found.events <= stitched.events
+        assert found.events <= done.profiled.events
         return settings, retailer, publish_overview(settings, retailer)
 
 
@@ -98,7 +99,7 @@ def test_credits_are_shares_and_stand_beside_the_truth(shop: tuple[Settings, Ret
 def test_running_again_changes_nothing(shop: tuple[Settings, Retailer, Overview]) -> None:
     settings = shop[0]
     before = [rows(settings, name) for name in ("identity_links", "sessions", "moments")]
-    stitch_lake(settings.lake)
+    store_identities(settings.lake)
     store_moments(settings.lake)
     for table, old in zip(("identity_links", "sessions", "moments"), before, strict=True):
         again = rows(settings, table)

@@ -37,12 +37,13 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
     )
     def events(context: dg.AssetExecutionContext, shop: Shop) -> dg.MaterializeResult[Any]:
         from orchestration.lake import ingest
+        from orchestration.lake.erasure_shield import Shielded
         from orchestration.lake.tables import TABLES
         from orchestration.sources import load
 
         settings, profile = shop.settings(), shop.profile()
         window = _window(context, profile)
-        source = load(profile.source, profile, settings)
+        source = Shielded(load(profile.source, profile, settings), settings)
         done = ingest.ingest_events(settings.lake, profile.source, source, window)
         table = TABLES["events"]
         extra: Metadata = {
@@ -135,12 +136,13 @@ def _window(context: dg.AssetExecutionContext, profile: Retailer) -> Any:
 
 
 def _result(shop: Shop, name: str, write: Any) -> dg.MaterializeResult[Any]:
+    from orchestration.lake.erasure_shield import Shielded
     from orchestration.lake.tables import TABLES
     from orchestration.sources import load
 
     settings, table = shop.settings(), TABLES[name]
     profile = shop.profile()
-    commit = write(settings.lake, load(profile.source, profile, settings))
+    commit = write(settings.lake, Shielded(load(profile.source, profile, settings), settings))
     return dg.MaterializeResult(
         metadata=table_metadata(table.path(settings.lake), table.schema, commit.version, commit.rows)
     )

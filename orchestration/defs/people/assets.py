@@ -34,10 +34,18 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
     def identities(shop: Shop) -> dg.MaterializeResult[Any]:
         import dataclasses
 
-        from orchestration.lake.identity import stitch_lake
+        from orchestration.lake.people import store_identities
 
-        done = stitch_lake(shop.settings().lake)
-        return dg.MaterializeResult(metadata={"dagster/row_count": done.events, **dataclasses.asdict(done)})
+        done = store_identities(shop.settings().lake)
+        extra = {"forms": done.forms, "matched_by_forms": done.matched, "ambiguous_forms": done.ambiguous}
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": done.profiled.events,
+                **dataclasses.asdict(done.profiled),
+                **extra,
+                "consents": done.consents,
+            }
+        )
 
     @dg.asset(
         **common,

@@ -17,6 +17,7 @@ KEYS = {
     "models/frozen_set", "models/encoder", "models/ranker",
     "release/candidate", "release/verdict", "release/champion",
     "loop/evidence",
+    "people/identities", "people/moments", "people/overview",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
