@@ -17,8 +17,13 @@ from orchestration.windows import cut
 
 if TYPE_CHECKING:
     from training.config import Bundle
+    from training.relationship.bundle import Record
 
 TABLES = ("events", "products", "exposures")
+CUSTOMERS = "customers"
+"""Family of churn and value."""
+VALUE_DAYS = 91
+"""Horizon of value."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class TrainingJob:
     """One training run.
 
     Attributes:
-        family: ``encoder`` or ``ranker``.
+        family: ``encoder``, ``ranker`` or ``customers``.
         config: The config file it reads.
         out: The bundle folder it writes.
     """
@@ -84,13 +89,55 @@ def prepare(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
     return TrainingJob(family, path, out)
 
 
+def prepare_customers(settings: Settings, retailer: Retailer) -> TrainingJob:
+    """Write the config of the next run of churn and value: judged on the last `VALUE_DAYS` of the data."""
+    from feature_repo.snapshots import delta_files
+
+    version = delta_files(settings.lake / "events")[0]
+    until = cut(retailer, settings.lake, version).evaluate_until
+    evaluate_from = until - dt.timedelta(days=VALUE_DAYS)
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    out = settings.bundles / CUSTOMERS / f"{evaluate_from:%Y%m%d}-{stamp}"
+    config = {
+        "retailer": retailer.name,
+        "home": str(settings.home),
+        "lake": {"events": version},
+        "train_until": evaluate_from,
+        "evaluate_from": evaluate_from,
+        "evaluate_until": until,
+        "out": str(out),
+        "tracking_uri": settings.tracking_uri,
+        "experiment": f"{retailer.name}-{CUSTOMERS}",
+        "threads": os.cpu_count() or 1,
+        "simulated": retailer.simulated,
+        "window_days": float(VALUE_DAYS),
+    }
+    path = settings.bundles / CUSTOMERS / f"{out.name}.config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, default=lambda value: value.isoformat(), indent=1))
+    return TrainingJob(CUSTOMERS, path, out)
+
+
+def finish_customers(settings: Settings, job: TrainingJob) -> Record:
+    """Read the bundle that a run of churn and value left, and make it the latest."""
+    from training.relationship.bundle import read_record
+
+    record = read_record(job.out)
+    _point(settings, job)
+    return record
+
+
 def finish(settings: Settings, job: TrainingJob) -> Bundle:
     """Read the bundle that a run left, and make it the family's latest."""
     from training.config import read_bundle
 
     bundle = read_bundle(job.out)
+    _point(settings, job)
+    return bundle
+
+
+def _point(settings: Settings, job: TrainingJob) -> None:
     pointer = settings.bundles / job.family / "LATEST"
     staged = pointer.with_suffix(".tmp")
     staged.write_text(job.out.name)
     staged.replace(pointer)
-    return bundle

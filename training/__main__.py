@@ -9,22 +9,16 @@ Belongs here: the command line. Does not belong here: training itself (each fami
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 # Threads that spin while they wait are ten times slower on a shared machine; libgomp reads this when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from training.config import Bundle, ConfigError, EncoderConfig, RankerConfig, read_config
-
-PIPES = "DAGSTER_PIPES_CONTEXT"
-
-Progress = Callable[[str], None]
-Report = Callable[[Bundle], None]
+from training.reporting import Progress, reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
-        with _reporting(given.quiet) as (progress, report):
+        with reporting(given.quiet) as (progress, report):
             report(_train(given.family, given.config, progress))
     except ConfigError as error:
         print(f"training: {error}", file=sys.stderr)
@@ -71,32 +65,6 @@ def _train(family: str, path: pathlib.Path, progress: Progress) -> Bundle:
     from training.ranker.train import train as train_ranker
 
     return train_ranker(ranker, progress)
-
-
-@contextlib.contextmanager
-def _reporting(quiet: bool) -> Iterator[tuple[Progress, Report]]:
-    """Where progress and the finished bundle go."""
-    started = time.monotonic()
-
-    def show(line: str) -> None:
-        if not quiet:
-            print(f"[{time.monotonic() - started:6.1f} s] {line}", file=sys.stderr, flush=True)
-
-    if PIPES not in os.environ:
-        yield show, lambda bundle: show(f"bundle of run {bundle.run_id} written")
-        return
-    from dagster_pipes import open_dagster_pipes
-
-    with open_dagster_pipes() as pipes:
-
-        def both(line: str) -> None:
-            show(line)
-            pipes.log.info(line)
-
-        yield (
-            both,
-            lambda bundle: pipes.report_custom_message({"metrics": bundle.metrics, "run_id": bundle.run_id}),
-        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import click
 
 VERBS = {
     "up": "run the main job if needed, then open all services",
-    "run": "run a Dagster job: full_pipeline, daily_features, retrain, release, ingest_live",
+    "run": "run a Dagster job: full_pipeline, retrain, release, people, relationship, ...",
     "recommend": "ask the live server for recommendations",
     "explain": "open one decision: who, what, why, from which release",
     "events": "send events to the live server; read and replay what was refused",

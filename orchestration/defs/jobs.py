@@ -11,7 +11,9 @@ DAILY_FEATURES = "daily_features"
 INGEST_LIVE = "ingest_live"
 RETRAIN = "retrain"
 RELEASE = "release"
-JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE)
+PEOPLE = "people"
+RELATIONSHIP = "relationship"
+JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP)
 
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
 
@@ -19,11 +21,12 @@ LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/ev
 def build_jobs(retailer: Retailer) -> dg.Definitions:
     """All jobs, each with its owner, and the nightly schedule."""
     tags = {"owner": retailer.owners[0]}
-    drained = dg.AssetSelection.assets("lake/live_events")
+    # The drain has its own job; churn and value need more history than a young shop has.
+    apart = dg.AssetSelection.assets("lake/live_events", "people/relationship")
     jobs = [
         dg.define_asset_job(
             FULL_PIPELINE,
-            selection=dg.AssetSelection.all() - drained,
+            selection=dg.AssetSelection.all() - apart,
             description="From raw rows to a promoted release: what `make run` runs.",
             tags=tags,
         ),
@@ -50,6 +53,18 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             RELEASE,
             selection=dg.AssetSelection.groups("release"),
             description="Build a release from the newest bundles, judge it against the champion, promote it.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            PEOPLE,
+            selection=dg.AssetSelection.assets("people/identities", "people/moments", "people/overview"),
+            description="Who is who, their sessions and moments, and the overview that the pages show.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            RELATIONSHIP,
+            selection=dg.AssetSelection.assets("people/relationship"),
+            description="Train churn and customer value on the newest snapshot and judge them on the latest 91 days.",
             tags=tags,
         ),
     ]
@@ -79,4 +94,11 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
         default_status=status,
         tags=tags,
     )
-    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables])
+    people = dg.ScheduleDefinition(
+        name="nightly_people",
+        cron_schedule="0 3 * * *",
+        job=jobs[JOB_NAMES.index(PEOPLE)],
+        default_status=status,
+        tags=tags,
+    )
+    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables, people])

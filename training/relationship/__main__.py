@@ -16,6 +16,7 @@ from collections.abc import Sequence
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from training.config import ConfigError, read_config
+from training.reporting import reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,23 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="print no progress")
     given = parser.parse_args(arguments)
 
-    def progress(line: str) -> None:
-        if not given.quiet:
-            print(line, file=sys.stderr, flush=True)
-
     from training.relationship import train, train_uplift
 
     try:
-        if given.family == "customers":
-            record = train.train_customers(read_config(given.config, train.CustomersConfig), progress)
-        elif given.family == "uplift":
-            record = train_uplift.train(read_config(given.config, train_uplift.UpliftConfig), progress)
-        else:
-            record = train.train_intent(read_config(given.config, train.IntentConfig), progress)
+        with reporting(given.quiet) as (progress, report):
+            if given.family == "customers":
+                report(train.train_customers(read_config(given.config, train.CustomersConfig), progress))
+            elif given.family == "uplift":
+                report(train_uplift.train(read_config(given.config, train_uplift.UpliftConfig), progress))
+            else:
+                report(train.train_intent(read_config(given.config, train.IntentConfig), progress))
     except ConfigError as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
-    progress(f"bundle of run {record.run_id} written")
     return 0
 
 

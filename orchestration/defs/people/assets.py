@@ -1,11 +1,12 @@
 """Assets about people: identities, sessions and moments, and the overview that the pages show."""
 
+import sys
 from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
-from orchestration.conditions import LAKE_POOL, owners
+from contracts.settings import ROOT, Retailer
+from orchestration.conditions import LAKE_POOL, TRAINING_POOL, owners
 from orchestration.defs.intake.assets import CUSTOMERS, EVENTS, PRODUCTS
 from orchestration.metadata import bars, markdown_table, table_metadata
 from orchestration.resources import Shop
@@ -14,6 +15,7 @@ GROUP = "people"
 IDENTITIES = dg.AssetKey(["people", "identities"])
 MOMENTS = dg.AssetKey(["people", "moments"])
 OVERVIEW = dg.AssetKey(["people", "overview"])
+RELATIONSHIP = dg.AssetKey(["people", "relationship"])
 
 
 def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
@@ -88,4 +90,34 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
             metadata["attribution"] = markdown_table(rows, ["method", "channel", "share"])
         return dg.MaterializeResult(metadata=metadata)
 
-    return [identities, moments, overview]
+    @dg.asset(
+        key=RELATIONSHIP,
+        group_name=GROUP,
+        owners=owners(retailer),
+        deps=[EVENTS],
+        kinds={"pytorch", "onnx", "mlflow"},
+        pool=TRAINING_POOL,
+        description="Churn within 28 days and spend within 91 days of every customer, judged on the latest 91 days.",
+    )
+    def relationship(
+        context: dg.AssetExecutionContext, shop: Shop, pipes: dg.PipesSubprocessClient
+    ) -> dg.MaterializeResult[Any]:
+        from orchestration.services import environment
+        from orchestration.training_jobs import finish_customers, prepare_customers
+
+        settings = shop.settings()
+        job = prepare_customers(settings, shop.profile())
+        command = [sys.executable, "-m", "training.relationship", job.family, "--config", str(job.config)]
+        env = {**environment(settings), "OMP_NUM_THREADS": "2"}
+        pipes.run(context=context, command=command, cwd=str(ROOT), env=env)
+        record = finish_customers(settings, job)
+        rows = [{"metric": name, "value": float(value)} for name, value in sorted(record.metrics.items())]
+        return dg.MaterializeResult(
+            metadata={
+                "mlflow_run_id": record.run_id,
+                "bundle": str(job.out),
+                "metrics": markdown_table(rows, ["metric", "value"]),
+            }
+        )
+
+    return [identities, moments, overview, relationship]

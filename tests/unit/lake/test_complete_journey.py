@@ -133,7 +133,9 @@ def test_offers_name_coupon_campaign_and_product_once() -> None:
 
 
 def test_an_unknown_source_is_named_with_those_that_exist() -> None:
-    with pytest.raises(UnknownSourceError, match="source is 'my_shop'; expected one of: atelier, complete_journey"):
+    with pytest.raises(
+        UnknownSourceError, match="source is 'my_shop'; expected one of: atelier, complete_journey"
+    ):
         load("my_shop")
 
 

@@ -17,7 +17,7 @@ KEYS = {
     "models/frozen_set", "models/encoder", "models/ranker",
     "release/candidate", "release/verdict", "release/champion",
     "loop/evidence",
-    "people/identities", "people/moments", "people/overview",
+    "people/identities", "people/moments", "people/overview", "people/relationship",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
@@ -46,7 +46,9 @@ def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:
 
 
 def test_jobs_an_engineer_would_look_for(definitions: dg.Definitions) -> None:
-    assert set(JOB_NAMES) == {"full_pipeline", "daily_features", "ingest_live", "retrain", "release"}
+    assert set(JOB_NAMES) == {
+        "full_pipeline", "daily_features", "ingest_live", "retrain", "release", "people", "relationship",
+    }  # fmt: skip
     for name in JOB_NAMES:
         job = definitions.resolve_job_def(name)
         assert job.description
@@ -74,6 +76,7 @@ def test_nights_bring_fresh_catalogue_features_and_release(definitions: dg.Defin
         "refresh_catalogue": "0 3 * * *",
         "nightly_features": "0 2 * * *",
         "nightly_release": "0 4 * * *",
+        "nightly_people": "0 3 * * *",
     }
 
 
