@@ -13,6 +13,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
     "next-basket": {
         "ndcg_at_10": (">=", 0.241),
         "ratio_to_best_baseline": (">=", 1.15),
+        "ratio_to_personal_frequency_45d": (">=", 1.15),
         "ratio_ci_low": (">", 1.0),
         "short_history_ratio": (">", 1.0),
     },

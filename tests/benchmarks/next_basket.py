@@ -126,6 +126,9 @@ def _measure(settings: Settings, quick: bool, progress: Progress) -> dict[str, A
         "best_baseline_ndcg_at_10": float(whole[best].mean()),
         "ratio_to_best_baseline": ratios["full"].value,
         "ratio_ci_low": ratios["full"].low,
+        "ratio_to_personal_frequency_45d": float(
+            values["full"].mean() / whole["personal_frequency_45d"].mean()
+        ),
         "ratio_ci_high": ratios["full"].high,
         "short_history_ndcg_at_10": float(short.mean()),
         "short_history_best_baseline_ndcg_at_10": float(cut[best_short].mean()),
