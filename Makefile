@@ -2,7 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-export CONTINUUM_HOME ?= $(CURDIR)/.continuum
+# Each shop has a home of its own: RETAILER=atelier lives in .continuum-atelier.
+export CONTINUUM_HOME ?= $(CURDIR)/.continuum$(if $(RETAILER),-$(basename $(notdir $(RETAILER))))
 export DAGSTER_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false

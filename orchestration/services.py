@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from contracts.settings import ROOT, Settings
+from contracts.settings import ROOT, Retailer, Settings, SettingsError
 
 DAGSTER_YAML = pathlib.Path(__file__).with_name("dagster.yaml")
 
@@ -50,6 +50,10 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+SHOP_FILE = "SHOP"
+"""Names the shop that a home belongs to."""
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Variables every process of this installation runs with: state, shop, silence of telemetry."""
     variables = {
@@ -67,6 +71,24 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.last_day:
         variables["CONTINUUM_LAST_DAY"] = settings.last_day.isoformat()
     return variables
+
+
+def claim_home(settings: Settings, retailer: Retailer) -> None:
+    """Make sure that an installation holds one shop only, so that two shops' events never mix.
+
+    Raises:
+        SettingsError: The home belongs to another shop.
+    """
+    marker = settings.home / SHOP_FILE
+    if not marker.exists():
+        settings.home.mkdir(parents=True, exist_ok=True)
+        marker.write_text(retailer.name + "\n")
+    owner = marker.read_text().strip()
+    if owner != retailer.name:
+        raise SettingsError(
+            f"CONTINUUM_HOME {settings.home} holds the shop '{owner}', and RETAILER is '{retailer.name}'; "
+            "expected a home of its own for each shop"
+        )
 
 
 def prepare_home(settings: Settings) -> None:

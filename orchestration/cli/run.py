@@ -13,7 +13,7 @@ from orchestration.cli.output import emit, fail, json_option
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
-@click.command(short_help="run a Dagster job: full_pipeline, daily_features, retrain, release, ingest_live")
+@click.command(short_help="run a Dagster job: full_pipeline, daily_features, retrain, release, ...")
 @click.argument("job", default="full_pipeline")
 @click.option(
     "--from", "first", type=DAY, help="First day of partitioned assets.  [default: the shop's first day]"
@@ -23,10 +23,12 @@ DAY = click.DateTime(formats=["%Y-%m-%d"])
 def command(job: str, first: dt.datetime | None, last: dt.datetime | None, as_json: bool) -> None:
     """Run JOB to its end, with a line per step; leaves with 1 if a step or a blocking check failed."""
     from orchestration.runs import run_job
+    from orchestration.services import claim_home
 
     try:
         settings = read_settings()
         retailer = read_retailer(settings)
+        claim_home(settings, retailer)
     except SettingsError as error:
         fail(str(error))
     days = (first.date() if first else retailer.first_day, last.date() if last else retailer.last_day)

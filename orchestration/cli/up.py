@@ -36,6 +36,7 @@ def command(fresh: bool, no_run: bool, once: bool, report: str | None) -> None:
     try:
         settings = read_settings()
         retailer = read_retailer(settings)
+        services.claim_home(settings, retailer)
     except SettingsError as error:
         fail(str(error))
     click.echo(f"{retailer.title} · state in {settings.home}")

@@ -59,3 +59,13 @@ def test_an_unknown_job_names_the_known(tmp_path: pathlib.Path, monkeypatch: pyt
     result = CliRunner().invoke(main, ["run", "everything"])
     assert result.exit_code == 1
     assert "full_pipeline" in result.output
+
+
+def test_a_home_holds_one_shop(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTINUUM_HOME", str(tmp_path))
+    (tmp_path / "SHOP").write_text("complete_journey\n")
+    monkeypatch.setenv("RETAILER", "atelier")
+    for verb in (["run", "people"], ["up", "--no-run"]):
+        done = CliRunner().invoke(main, verb)
+        assert done.exit_code == 1
+        assert "holds the shop 'complete_journey', and RETAILER is 'atelier'" in done.output
