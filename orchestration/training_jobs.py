@@ -9,6 +9,8 @@ import datetime as dt
 import json
 import os
 import pathlib
+import shutil
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ CUSTOMERS = "customers"
 """Family of churn and value."""
 VALUE_DAYS = 91
 """Horizon of value."""
+EXPECTATIONS_FILE = "customers.npz"
+"""Where the server looks for it, below ``Settings.overview`` (`serving/profiles/predictions.py`)."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,15 @@ def prepare_customers(settings: Settings, retailer: Retailer) -> TrainingJob:
 
 
 def finish_customers(settings: Settings, job: TrainingJob) -> Record:
-    """Read the bundle that a run of churn and value left, and make it the latest."""
+    """Read the bundle that a run of churn and value left, make it the latest, and publish what it expects."""
     from training.relationship.bundle import read_record
 
     record = read_record(job.out)
     _point(settings, job)
+    settings.overview.mkdir(parents=True, exist_ok=True)
+    staged = settings.overview / f".{uuid.uuid4().hex}"
+    shutil.copyfile(job.out / record.files["expectations"], staged)
+    staged.replace(settings.overview / EXPECTATIONS_FILE)
     return record
 
 

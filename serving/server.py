@@ -28,6 +28,7 @@ from serving.inbox.writer import Inbox, Receipt
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.profiles.live import Profiles
+from serving.profiles.predictions import Predictions
 from serving.profiles.snapshot import SnapshotError, current_name, read_snapshot
 from serving.releases.holder import Holder, Refusal
 from serving.releases.registry import Registry
@@ -116,6 +117,7 @@ class Server:
             max_bytes=options.inbox_bytes,
         )
         self.decisions = DecisionLog(options.decisions)
+        self.predictions = Predictions(options.overview)
         self.profiles_error = ""
         self.intake = {"accepted": 0, "duplicate": 0, "refused": 0}
         answerer = Answerer(

@@ -21,6 +21,7 @@ from serving.engine.items import ItemTable
 from serving.pages.render import common, template
 from serving.profiles.history import History, to_moment
 from serving.profiles.moments import LiveMoment
+from serving.profiles.predictions import Expectation
 from serving.server import Server
 
 VISITS = 40
@@ -69,6 +70,7 @@ def render_customer(
     customer_id: str,
     history: History,
     moments: Sequence[LiveMoment],
+    expected: Expectation | None,
     answer: Decision | None,
     problem: str,
 ) -> str:
@@ -79,6 +81,7 @@ def render_customer(
         customer_id: Asked for, may be empty.
         history: What is known of them.
         moments: Those of their live events, in order of time.
+        expected: Churn and value, or None where nothing is published.
         answer: What would be shown now, or None.
         problem: Why there is no answer.
     """
@@ -87,7 +90,7 @@ def render_customer(
     examples = [] if snapshot is None else snapshot.customers[:4].tolist()
     return template("customer.html").render(
         **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
-        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD,
+        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=expected,
     )  # fmt: skip
 
 

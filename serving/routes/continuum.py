@@ -21,6 +21,7 @@ from serving.inbox.schema import InboxError
 from serving.pages.continuum import render_customer, render_overview
 from serving.profiles.history import empty_history
 from serving.profiles.moments import LiveMoment, live_moments
+from serving.profiles.predictions import Expectation, PredictionsError
 from serving.routes.documents import HTML, LONGEST_ID, PAGE, ask
 from serving.routes.problems import ProblemError
 from serving.server import Server
@@ -52,6 +53,7 @@ async def customer(request: Request) -> Response:
     release, history, problem = server.holder.current, empty_history(), ""
     answer = None
     moments: list[LiveMoment] = []
+    expected: Expectation | None = None
     if customer_id:
         answer, problem = await ask(server, customer_id)
         try:
@@ -59,9 +61,10 @@ async def customer(request: Request) -> Response:
                 history = server.profiles.get(release.engine.items, customer_id, None).history
             person = person_id("customer", customer_id)
             _, moments = live_moments(person, server.profiles.sent(customer_id), _RULES)
-        except InboxError as error:
+            expected = server.predictions.of(customer_id)
+        except (InboxError, PredictionsError) as error:
             problem = str(error)
-    page = render_customer(server, customer_id, history, moments, answer, problem)
+    page = render_customer(server, customer_id, history, moments, expected, answer, problem)
     return Response(page, 200, PAGE, HTML)
 
 

@@ -97,3 +97,23 @@ def test_the_interface_is_documented(visit: Any) -> None:
     text = visit("/docs").inner_text("body")
     for path in ("/v1/recommendations", "/v1/events", "/v1/decisions", "/v1/release"):
         assert path in text
+
+
+def test_the_continuum_is_drawn_from_what_the_pipeline_published(visit: Any) -> None:
+    page = visit("/continuum")
+    for chart in ("sankey", "moment-days", "credit"):
+        page.wait_for_selector(f"#{chart} svg.main-svg")
+    text = page.inner_text("main").lower()
+    for words in ("one set of numbers", "conversion", "how people move", "want to buy", "champions"):
+        assert words in text
+
+
+def test_one_customers_continuum_is_opened_by_keyboard(visit: Any) -> None:
+    customer = visit("/").locator("datalist#customers option").first.get_attribute("value")
+    page = visit("/continuum", viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.locator("#customer").focus()
+    page.keyboard.type(customer)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("ol.timeline li")
+    assert "purchase" in page.locator("ol.timeline").first.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

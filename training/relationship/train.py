@@ -24,11 +24,13 @@ from training.relationship import cuts, export, intent, learn, measures, report,
 from training.relationship.bundle import Record, finish, flat, log_results, stage
 from training.relationship.data import read_sessions, read_visits
 from training.relationship.network import NetworkParams, outputs_of
-from training.relationship.summaries import FEATURES
+from training.relationship.summaries import FEATURES, features
 
 Progress = Callable[[str], None]
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 PARITY_ROWS = 500
+EXPECTATIONS = "expectations.npz"
+"""Churn and value of every customer at the end of the data, as `serving/profiles/predictions.py` reads them."""
 
 
 class CustomersConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +122,14 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
             staged / "predictions.npz", customer=visits.customers[judged.customer], churn=chance,
             survival=hazards.survival(judged.features), value=worth.expected(judged.features),
         )  # fmt: skip
+        who, table = features(visits, stop)
+        np.savez_compressed(
+            staged / EXPECTATIONS, customers=visits.customers[who],
+            churn=hazards.churn(table, config.churn_days).astype(np.float32),
+            value=worth.expected(table).astype(np.float32),
+            churn_days=config.churn_days, value_days=config.window_days,
+            as_of_us=int(config.evaluate_until.timestamp() * 1_000_000),
+        )  # fmt: skip
         numbers["onnx_largest_difference"] = Interval(gap, gap, gap)
         tracking.log_curve("churn_validation_loss", hazards.curve)
         tracking.log_curve("value_validation_loss", worth.curve)
@@ -151,7 +161,8 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
         record = Record(
             family="customers", run_id=run.info.run_id, model_uri=uri, metrics=flat(numbers),
             config=msgspec.to_builtins(config),
-            files={"churn": "churn.onnx", "value": "value.onnx", "card": "model_card.md", "predictions": "predictions.npz"},
+            files={"churn": "churn.onnx", "value": "value.onnx", "card": "model_card.md", "predictions": "predictions.npz",
+                   "expectations": EXPECTATIONS},
             details={"features": list(FEATURES), "edges": list(hazards.edges)},
             lake={"events": version},
         )  # fmt: skip

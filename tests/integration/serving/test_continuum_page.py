@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -122,3 +123,23 @@ def test_one_customers_timeline_holds_what_just_happened(client: TestClient) -> 
     assert client.get("/continuum/customer", params={"customer_id": "x" * 300}).status_code == 422
     attack = client.get("/continuum/customer", params={"customer_id": "<script>alert(1)</script>"})
     assert "<script>alert" not in attack.text
+
+
+def test_what_is_expected_of_a_customer(shop: Shop, folder: pathlib.Path) -> None:
+    expected = {
+        "customers": np.array(["1003", "1005"]), "churn": np.array([0.25, 0.5], np.float32),
+        "value": np.array([12.5, 99.0], np.float32), "churn_days": 28.0, "value_days": 91.0,
+        "as_of_us": int(NOW.timestamp() * 1_000_000),
+    }  # fmt: skip
+    np.savez(folder / "customers.npz", **expected)
+    with serving(shop, overview=folder) as (client, _):
+        text = client.get("/continuum/customer", params={"customer_id": "1003"}).text
+        assert "25.0 %" in text
+        assert "12.50" in text
+        assert "What we expect" not in client.get("/continuum/customer?customer_id=1004").text
+        np.savez(folder / "customers.npz", **{**expected, "churn": np.array([0.75, 0.5], np.float32)})
+        assert "75.0 %" in client.get("/continuum/customer?customer_id=1003").text
+        np.savez(folder / "customers.npz", **{**expected, "churn": np.array([0.75])})
+        assert "cannot be used" in client.get("/continuum/customer?customer_id=1003").text
+        (folder / "customers.npz").unlink()
+        assert "What we expect" not in client.get("/continuum/customer?customer_id=1003").text
