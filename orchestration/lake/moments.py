@@ -6,6 +6,7 @@ here: definitions (`contracts/moments.py`), reading of columns (`sessions.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow as pa
 from contracts.events import MOMENTS
 from contracts.moments import BAD, MOMENT, Found, MomentRules, moments
 from contracts.sessions import ACTION, Stream, is_any, session_id
-from orchestration.lake.sessions import LakeStream, sessions_table, stream_of
+from feature_repo.snapshots import quoted
+from orchestration.lake.sessions import NEEDED, LakeStream, sessions_table, stream_of, who_sql
 from orchestration.lake.tables import TIMESTAMP
 
 MOMENTS_TABLE = pa.schema(
@@ -61,6 +63,29 @@ def detect(
     lake = stream_of(events, rules, person)
     found = moments(lake.stream, rules, np)
     return sessions_table(lake, found.sessions), moments_table(lake, found)
+
+
+def detect_in_parts(
+    con: Any, query: str, parts: int, rules: MomentRules | None = None, person: str = "customer_id"
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """As `detect`, over more events than fit into memory: one share of the people at a time.
+
+    Args:
+        con: A DuckDB connection.
+        query: DuckDB query that yields the events.
+        parts: How many shares; memory falls in proportion, the query runs once per share.
+        rules: Thresholds, or None for the defaults.
+        person: Column of the person's id.
+
+    Yields:
+        Sessions and moments of each share.
+    """
+    if parts < 1:
+        raise ValueError(f"parts is {parts}; expected at least 1")
+    columns = ", ".join(quoted(name) for name in dict.fromkeys((*NEEDED, person)))
+    for part in range(parts):
+        mine = f"hash({who_sql(person)}) % {int(parts)} = {part}"
+        yield detect(con.sql(f"select {columns} from ({query}) where {mine}").to_arrow_table(), rules, person)
 
 
 def moments_table(lake: LakeStream, found: Found) -> pa.Table:

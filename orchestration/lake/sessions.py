@@ -135,15 +135,19 @@ def sessions_table(lake: LakeStream, cut: Sessions) -> pa.Table:
     )
 
 
+def who_sql(person: str) -> str:
+    """DuckDB expression of whose an event is: the person's, else its visit's, else its own."""
+    return f"coalesce({quoted(person)}, 'session:' || session_id, 'event:' || source || ':' || event_id)"
+
+
 def _sql(person: str) -> str:
     def number(name: str, actions: str) -> str:
         kind = f"json_type(detail, '$.{name}') in ('BIGINT', 'UBIGINT', 'HUGEINT', 'DOUBLE')"
         value = f"json_extract(detail, '$.{name}')::double"
         return f"case when action in ({actions}) then case when {kind} then {value} end end as {name}"
 
-    alone = "'event:' || source || ':' || event_id"
     return f"""
-        select coalesce({quoted(person)}, 'session:' || session_id, {alone}) as person,
+        select {who_sql(person)} as person,
             epoch_us(occurred_at) as at_us, source, event_id, action, channel, touchpoint, product_id, unit_price,
             case when action in ('search', 'voice_search') then query end as query, moment,
             session_id as session,

@@ -7,7 +7,7 @@ import pytest
 from contracts.moments import MomentRules
 from contracts.needs import FEATURES, NEEDS, NeedModel, need_features, needs
 from orchestration.lake.needs import fit_needs
-from tests.unit.contracts.test_moments import stream
+from tests.unit.contracts.streams import stream
 
 
 def history(seed: int, person: int = 0) -> list[dict]:
