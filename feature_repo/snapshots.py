@@ -121,6 +121,8 @@ def duckdb_type(kind: pa.DataType) -> str:
     Raises:
         TypeError: A type that the tables do not use.
     """
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{duckdb_type(kind.value_type)}[]"
     for check, name in _TYPES:
         if check(kind):
             return name

@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -173,7 +174,34 @@ def _each_store(
     note(settings.profiles, _histories(settings, subject, dry_run))
     for frozen in sorted((settings.home / "evaluation").glob("*.parquet")):
         note(frozen, _frozen(settings, frozen, subject, dry_run))
+    expectations = [*settings.overview.glob("*.npz"), *(settings.bundles / "customers").glob("*/*.npz")]
+    for path in sorted(expectations):
+        note(path, _expected(path, subject, dry_run))
     return stores
+
+
+def _expected(path: pathlib.Path, subject: Subject, dry_run: bool) -> int:
+    """Take the person out of arrays by customer, such as published churn and value.
+
+    Returns:
+        How many of its rows were the person's.
+    """
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    names = next((arrays[key] for key in ("customers", "customer") if key in arrays), None)
+    if names is None:
+        return 0
+    own = np.isin(names.astype(str), list(subject.customers))
+    if own.any() and not dry_run:
+        kept = {
+            name: values[~own] if values.shape[:1] == own.shape else values for name, values in arrays.items()
+        }
+        staged = path.with_name(f".{uuid.uuid4().hex}.npz")
+        np.savez_compressed(staged, **kept)
+        staged.replace(path)
+    return int(own.sum())
 
 
 def _histories(settings: Settings, subject: Subject, dry_run: bool) -> int:

@@ -71,7 +71,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.row)
 
-    def select(self, keep: npt.NDArray[np.bool_]) -> Candidates:
+    def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Candidates:
         """Some of the candidates."""
         return Candidates(*(getattr(self, field.name)[keep] for field in dataclasses.fields(self)))
 

@@ -54,7 +54,7 @@ class Dataset:
     Attributes:
         features: float32[M, F], columns RANKER_FEATURES.
         label: bool[M], bought in the request's basket.
-        candidates: The candidates, by request.
+        candidates: The candidates; those of one request follow one another.
         requests: Number of requests.
     """
 
@@ -65,16 +65,12 @@ class Dataset:
 
     @property
     def groups(self) -> npt.NDArray[np.int64]:
-        """Candidates per request, without requests that have none."""
-        counts = np.bincount(self.candidates.row, minlength=self.requests)
-        return counts[counts > 0]
+        """Candidates per request in the order of the requests here, without requests that have none."""
+        starts = np.flatnonzero(np.diff(self.candidates.row, prepend=-1))
+        return np.diff(starts, append=len(self.label))
 
-    def part(self, keep_request: npt.NDArray[np.bool_]) -> Dataset:
-        """The candidates of some requests; requests keep their numbers."""
-        return self.rows(keep_request[self.candidates.row])
-
-    def rows(self, keep: npt.NDArray[np.bool_]) -> Dataset:
-        """Some of the candidates."""
+    def rows(self, keep: npt.NDArray[np.bool_] | slice) -> Dataset:
+        """Some of the candidates; a slice shares memory with this data set."""
         return Dataset(self.features[keep], self.label[keep], self.candidates.select(keep), self.requests)
 
 
@@ -270,9 +266,9 @@ def build_dataset(
     requests: Requests,
     candidates: Candidates,
     promotions: Promotions,
-    keep: npt.NDArray[np.bool_] | None = None,
+    keep: npt.NDArray[np.int64] | None = None,
 ) -> Dataset:
-    """Features and labels of candidates, or of those to keep."""
+    """Features and labels of candidates, or of those to keep, in the order in which they are named."""
     label = labels(candidates, requests.targets)
     if keep is not None:
         candidates, label = candidates.select(keep), label[keep]

@@ -186,21 +186,25 @@ def learn(config: RankerConfig, params: RankerParams, shop: Shop, progress: Prog
     chosen = find_candidates(shop, asked, moments[0])
     progress(f"{len(chosen)} candidates")
     label = data.labels(chosen, asked.targets)
-    keep = later[chosen.row] | data.sample(chosen, label, params, config.seed)
-    whole = data.build_dataset(shop.source, asked, chosen, shop.promotions, keep)
+    chooses = later[chosen.row]
+    sampled = data.sample(chosen, label, params, config.seed)
+    # What is learned from first, what is chosen on last: then both are parts of one matrix, which is the largest
+    # thing in memory.
+    learns = np.flatnonzero(sampled & ~chooses)
+    whole = data.build_dataset(
+        shop.source, asked, chosen, shop.promotions, np.concatenate([learns, np.flatnonzero(chooses)])
+    )
     progress(f"{len(whole.label)} rows with {len(FEATURES)} features")
-    learning, validation = whole.part(earlier), whole.part(later)
+    learning, validation = whole.rows(slice(0, len(learns))), whole.rows(slice(len(learns), None))
     fit = model.fit(
         learning, validation, asked.targets, FEATURES, params, threads=config.threads, seed=config.seed
     )
     progress(f"{fit.rounds} trees, validation NDCG@10 {fit.best:.4f}")
     if not params.refit:
         return Learned(fit.booster, fit, int(earlier.sum()), len(learning.label))
-    del learning, validation
-    sampled = (
-        data.sample(whole.candidates, whole.label, params, config.seed + 1) | earlier[whole.candidates.row]
-    )
-    final = whole.rows(sampled)
+    again = data.sample(whole.candidates, whole.label, params, config.seed + 1)
+    again[: len(learns)] = True
+    final = whole if again.all() else whole.rows(again)
     booster = model.refit(final, FEATURES, params, fit.rounds, threads=config.threads, seed=config.seed)
     return Learned(booster, fit, len(asked), len(final.label))
 

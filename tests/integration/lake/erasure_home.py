@@ -10,6 +10,7 @@ import sqlite3
 import time
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,6 +22,7 @@ from orchestration.draining import drain_inbox
 from orchestration.lake import ingest, merges, tables
 from orchestration.lake.histories import publish_histories
 from orchestration.lake.identity import stitch_lake
+from orchestration.lake.people import store_moments
 from orchestration.sources import WeeklyRows, Window
 from serving.decision_log import DecisionLog
 from serving.inbox.intake import check_events
@@ -217,6 +219,13 @@ def furnish(home: pathlib.Path) -> None:
     decide(settings, GONE, KEPT, None)
     publish_histories(settings, inbox_offset=1)
     frozen(settings)
+    store_moments(settings.lake)
+    for folder in (settings.overview, settings.bundles / "customers" / "20250303-1"):
+        folder.mkdir(parents=True)
+        people = np.array(sorted([GONE, KEPT]))
+        np.savez_compressed(
+            folder / "customers.npz", customers=people, churn=np.ones(2, np.float32), as_of_us=1
+        )
     (home / "logs").mkdir()
     (home / "logs" / "serving.log").write_text(f"ERROR no answer for {GONE}\nINFO fine\n")
     (home / "audiences").mkdir()

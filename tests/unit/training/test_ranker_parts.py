@@ -208,3 +208,14 @@ def test_promotions_are_those_of_the_store_and_week() -> None:
     flags = found.flags(np.array([5, 5, 6, 6]), np.array([1, 0, 0, -1]), np.array([3, 3, 3, 3]))
     assert flags["x_display"].tolist() == [1, 0, 0, 0]
     assert flags["x_mailer"].tolist() == [0, 0, 1, 0]
+
+
+def test_groups_follow_the_order_of_the_requests() -> None:
+    row = np.array([4, 4, 0, 2, 2, 2], np.int64)
+    none = np.zeros(6, np.float32)
+    found = candidates.Candidates(row, np.arange(6), np.zeros(6, np.uint8), none, none, none)
+    built = data.Dataset(np.zeros((6, 1), np.float32), np.zeros(6, np.bool_), found, 5)
+    assert built.groups.tolist() == [2, 1, 3]
+    assert built.rows(slice(2, 6)).groups.tolist() == [1, 3]
+    assert np.shares_memory(built.rows(slice(2, 6)).features, built.features)
+    assert built.rows(np.array([True, False, True, False, False, False])).groups.tolist() == [1, 1]
