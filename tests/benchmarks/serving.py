@@ -305,7 +305,7 @@ def _install(home: pathlib.Path) -> Bench:
 def _real_release() -> tuple[pathlib.Path, pathlib.Path, str, dict[str, Any]] | None:
     """The champion's folder, the histories, the profile and the setup; None where something is missing."""
     from serving.profiles.snapshot import current_name
-    from serving.releases.pull import pull, read_served
+    from serving.releases.pull import pull
     from serving.releases.registry import RegistryError, open_registry
     from serving.releases.verify import read_verify_key
 
@@ -313,18 +313,15 @@ def _real_release() -> tuple[pathlib.Path, pathlib.Path, str, dict[str, Any]] | 
     if not (settings.keys / "verify.pem").is_file() or current_name(settings.profiles) is None:
         return None
     retailer = read_retailer(settings)
-    served = read_served(settings.releases)
-    folder = None if served is None else settings.releases / served.release
-    if folder is None or not (folder / MANIFEST_FILE).is_file():
-        registry = open_registry(settings.tracking_uri, f"{retailer.name}-release")
-        try:
-            pointer = registry.resolve("champion")
-            if pointer is None:
-                return None
-            key = read_verify_key(settings.keys / "verify.pem")
-            folder = settings.releases / pull(registry, pointer, key, settings.releases).manifest.release
-        except RegistryError:
+    registry = open_registry(settings.tracking_uri, f"{retailer.name}-release")
+    try:
+        pointer = registry.resolve("champion")
+        if pointer is None:
             return None
+        key = read_verify_key(settings.keys / "verify.pem")
+        folder = settings.releases / pull(registry, pointer, key, settings.releases).manifest.release
+    except RegistryError:
+        return None
     return (
         folder,
         settings.profiles,
