@@ -178,6 +178,8 @@ class TombstoneWatch:
         except FileNotFoundError:
             self._seen, self._current = None, None
             return None
+        except OSError as error:
+            raise TombstoneError("the tombstones of erased customers cannot be looked at") from error
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         if stamp != self._seen:
             self._current = read_tombstones(self._path)

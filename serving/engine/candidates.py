@@ -38,7 +38,7 @@ class Candidates:
     """What is ranked for one request.
 
     Attributes:
-        items: int32[M], ascending.
+        items: int32[M], each once.
         bits: uint8[M], which sources proposed each.
         places: int32[M], row of each in the customer's `Memory.products`.
         together: float32[M], co-purchase score of each with the customer's items.
@@ -101,15 +101,11 @@ def described(memory: Memory, items: NDArray[np.int32], bits: NDArray[np.uint8])
         items: int32[M], ascending.
         bits: uint8[M], their sources.
     """
-    found = places(memory.together, items)
-    scores = np.zeros(len(items), np.float32)
-    known = found > 0
-    scores[known] = memory.together_scores[found[known] - 1]
-    return Candidates(items, bits, memory.products.places(items), scores)
+    return Candidates(items, bits, memory.products.places(items), _together(memory, items))
 
 
 def _joined(standing: Candidates, memory: Memory, encoded: NDArray[np.int32]) -> Candidates:
-    """Standing candidates and the encoder's, each item once, ascending."""
+    """Standing candidates and after them the encoder's others."""
     place = places(standing.items, encoded)
     known = place > 0
     bits = standing.bits.copy()
@@ -117,15 +113,22 @@ def _joined(standing: Candidates, memory: Memory, encoded: NDArray[np.int32]) ->
     fresh = encoded[~known]
     if not len(fresh):
         return Candidates(standing.items, bits, standing.places, standing.together)
-    new = described(memory, fresh, np.full(len(fresh), ENCODED, np.uint8))
-    items = np.concatenate((standing.items, fresh))
-    order = items.argsort(kind="stable")
+    # An own item that is not among the standing ones is older than the `OWN` latest.
+    rows = memory.products.places(fresh) if len(memory.own) > OWN else np.zeros(len(fresh), np.int32)
     return Candidates(
-        items.take(order),
-        np.concatenate((bits, new.bits)).take(order),
-        np.concatenate((standing.places, new.places)).take(order),
-        np.concatenate((standing.together, new.together)).take(order),
+        np.concatenate((standing.items, fresh)),
+        np.concatenate((bits, np.full(len(fresh), ENCODED, np.uint8))),
+        np.concatenate((standing.places, rows)),
+        np.concatenate((standing.together, _together(memory, fresh))),
     )
+
+
+def _together(memory: Memory, items: NDArray[np.int32]) -> NDArray[np.float32]:
+    found = places(memory.together, items)
+    scores = np.zeros(len(items), np.float32)
+    known = found > 0
+    scores[known] = memory.together_scores[found[known] - 1]
+    return scores
 
 
 def _first(order: NDArray[np.int32], allowed: Mask, count: int) -> NDArray[np.int32]:

@@ -10,6 +10,7 @@ belong here: the steps themselves.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, Mask, StoreProducts, TableError
 from serving.engine.memory import Memory, remember
-from serving.engine.sessions import CPU, Session, require_finite
+from serving.engine.sessions import CPU, GraphError, Session
 from serving.profiles.history import History, empty_history
 
 EVERYTHING = Filters()
@@ -243,16 +244,14 @@ class Engine:
         """Encoder scores float32[B, V + 1], item indices of its best int32[B, k], nanoseconds."""
         longest = max(1, *(len(memory.sequence.item) for memory in memories))
         length = min(self._length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
-        shape = (len(queries), length)
-        item, action, channel = (np.zeros(shape, np.int64) for _ in range(3))
-        age = np.zeros(shape, np.float32)
-        for row, (query, memory) in enumerate(zip(queries, memories, strict=True)):
-            sequence = memory.sequence
-            start = length - len(sequence.item)
-            item[row, start:] = sequence.item
-            action[row, start:] = sequence.action
-            channel[row, start:] = sequence.channel
-            age[row, start:] = query.at_days - sequence.at
+        parts = [memory.padded(length) for memory in memories]
+        item = _stacked([part[0] for part in parts])
+        action = _stacked([part[1] for part in parts])
+        channel = _stacked([part[2] for part in parts])
+        age = np.empty((len(queries), length), np.float32)
+        for row, (query, memory, part) in enumerate(zip(queries, memories, parts, strict=True)):
+            np.subtract(query.at_days, part[3], out=age[row], casting="same_kind")
+            age[row, : length - len(memory.sequence.item)] = 0.0
         denied = [self._deny if mask is self.items.sellable else self._denied(mask) for mask in allowed]
         deny = denied[0][None] if len(denied) == 1 else np.stack(denied)
         feed: dict[str, NDArray[Any]] = {
@@ -264,8 +263,13 @@ class Engine:
             "k": self._k,
         }
         (scores, values, ids), nanoseconds = self._encoder.run(("scores", "top_scores", "top_items"), feed)
-        require_finite("encoder", values[:, :1])
-        tops = np.where(np.isfinite(values), self._by_encoder_id[ids], np.int32(-1))
+        if any(math.isnan(best) for best in values[:, 0].tolist()):
+            raise GraphError("'encoder' gave scores that are not numbers")
+        tops = self._by_encoder_id[ids]
+        if not all(
+            math.isfinite(last) for last in values[:, -1].tolist()
+        ):  # Fewer were allowed than asked for.
+            tops = np.where(np.isfinite(values), tops, np.int32(-1))
         return scores, tops, nanoseconds
 
     def _answer(
@@ -278,7 +282,8 @@ class Engine:
         flags: NDArray[np.uint8] | None,
         graph_ns: tuple[int, int],
     ) -> Ranked:
-        order = np.argsort(-scores, kind="stable")  # Candidates ascend by product id: so do ties.
+        explores = query.exploration > 0 and query.rng is not None
+        order = _best_first(scores, chosen.items, len(scores) if explores else query.n)
         shown, propensities, explored = explore(order, query.n, query.exploration, query.rng)
         picked = chosen.items[shown]
         bits = [0] * len(picked) if flags is None else flags[picked].tolist()
@@ -298,3 +303,16 @@ class Engine:
             explored=explored,
             graph_ns=graph_ns,
         )
+
+
+def _best_first(scores: NDArray[np.float32], items: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    """Places of the n highest scores, the highest first; of equal ones the lower item comes first."""
+    negative = -scores
+    if n >= len(scores):
+        return np.lexsort((items, negative))
+    head = np.flatnonzero(negative <= np.partition(negative, n - 1)[n - 1])
+    return head[np.lexsort((items[head], negative[head]))][:n]
+
+
+def _stacked(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return rows[0][None] if len(rows) == 1 else np.stack(rows)

@@ -26,6 +26,8 @@ from serving.profiles.history import History
 if TYPE_CHECKING:
     from serving.engine.candidates import Candidates
 
+Padded = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
 ANCHORS = 10
 """Latest events whose items stand for what a customer without purchases is after."""
 
@@ -81,7 +83,7 @@ class PairRows:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Memory:
-    """A history, digested. Nothing of it changes, but ``standing`` is filled in by the first request.
+    """A history, digested. Nothing of it changes; what is derived from it alone is kept by the first request.
 
     Attributes:
         history: The events it was made from.
@@ -103,6 +105,7 @@ class Memory:
             who has bought nothing, those of the latest events.
         weights: float64, weight of each anchor.
         standing: The candidates that only the history decides.
+        nearest: By item shown, the own item that it is most often bought together with, and how often.
     """
 
     history: History
@@ -123,6 +126,27 @@ class Memory:
     anchors: NDArray[np.int32]
     weights: NDArray[np.float64]
     standing: Candidates | None = None
+    nearest: dict[int, tuple[int, float] | None] = dataclasses.field(default_factory=dict)
+    _padded: Padded | None = None
+
+    def padded(self, length: int) -> Padded:
+        """The sequence with zeros in front up to a length: item, action, channel and time, each of that shape.
+
+        Args:
+            length: At least that of the sequence.
+        """
+        if self._padded is None or len(self._padded[0]) != length:
+            sequence = self.sequence
+            missing = length - len(sequence.item)
+            front = np.zeros(missing, np.int64)
+            at = np.zeros(missing)
+            self._padded = (
+                np.concatenate((front, sequence.item)),
+                np.concatenate((front, sequence.action)),
+                np.concatenate((front, sequence.channel)),
+                np.concatenate((at, sequence.at)),
+            )
+        return self._padded
 
 
 def remember(history: History, items: ItemTable, length: int) -> Memory:

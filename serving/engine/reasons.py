@@ -66,20 +66,12 @@ def explain(
         encoded: int32[k], the encoder's list, best first.
     """
     promotion, shown = _PROMOTIONS[promoted & (DISPLAY | MAILER)]
-    own = _own(item, memory, at_days)
-    if own is not None:
-        code, text, evidence = own
-        return Reason(
-            code=code, text=text + (f"; {promotion}" if promotion else ""), evidence=evidence | shown
-        )
-    together = _together(item, memory, items)
-    if together is not None:
-        text, evidence = together
-        return Reason(
-            code="bought_together",
-            text=text + (f"; {promotion}" if promotion else ""),
-            evidence=evidence | shown,
-        )
+    found = _own(item, memory, at_days) or _together(item, memory, items)
+    if found is not None:
+        code, text, evidence = found
+        if promotion:
+            text, evidence = f"{text}; {promotion}", evidence | shown
+        return Reason(code=code, text=text, evidence=evidence)
     if promotion:
         return Reason(code="promotion", text=promotion[0].upper() + promotion[1:], evidence=shown)
     typed = _of_type(item, memory, items, at_days)
@@ -118,17 +110,26 @@ def _own(item: int, memory: Memory, at_days: float) -> tuple[str, str, dict[str,
     return "bought_often", f"You bought this {times}{when}", evidence
 
 
-def _together(item: int, memory: Memory, items: ItemTable) -> tuple[str, dict[str, Any]] | None:
+def _together(item: int, memory: Memory, items: ItemTable) -> tuple[str, str, dict[str, Any]] | None:
     """The item of the history that weighs most in this item's co-purchase score."""
+    if item not in memory.nearest:
+        memory.nearest[item] = _nearest(item, memory, items)
+    found = memory.nearest[item]
+    if found is None:
+        return None
+    anchor, score = found
+    evidence = {"product_id": items.product_ids[anchor], "score": score}
+    what = "you buy" if len(memory.state.items) else "you looked at"
+    return "bought_together", f"Often bought together with {items.name[anchor]}, which {what}", evidence
+
+
+def _nearest(item: int, memory: Memory, items: ItemTable) -> tuple[int, float] | None:
     if _place(memory.together, item) < 0:
         return None
     row, column = np.divmod(np.flatnonzero(items.neighbours.take(memory.anchors, axis=0) == item), NEIGHBOURS)
     scores = items.neighbour_scores[memory.anchors[row], column]
     best = int(np.argmax(scores * memory.weights[row]))
-    anchor = int(memory.anchors[row[best]])
-    evidence = {"product_id": items.product_ids[anchor], "score": round(float(scores[best]), 4)}
-    what = "you buy" if len(memory.state.items) else "you looked at"
-    return f"Often bought together with {items.name[anchor]}, which {what}", evidence
+    return int(memory.anchors[row[best]]), round(float(scores[best]), 4)
 
 
 def _of_type(

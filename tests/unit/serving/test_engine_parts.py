@@ -22,6 +22,7 @@ from serving.decision_log import DecisionLog
 from serving.engine import reasons
 from serving.engine.assemble import Scorer
 from serving.engine.candidates import CO_BOUGHT, ENCODER, POPULAR, Candidates, candidates, described
+from serving.engine.engine import _best_first
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, StoreProducts, TableError
 from serving.engine.memory import encoder_sequence, remember
@@ -95,7 +96,7 @@ def test_candidates_are_the_defined_union(customer: int) -> None:
     scores = {item: slow_co_bought(history, item) for item in range(ITEMS)}
     near = sorted((i for i in scores if scores[i] > 0 and TABLE.sellable[i]), key=lambda i: (-scores[i], i))
     expected = own | set(encoded.tolist()) | set(TABLE.popular[:POPULAR].tolist()) | set(near[:CO_BOUGHT])
-    assert chosen.items.tolist() == sorted(i for i in expected if TABLE.sellable[i])
+    assert sorted(chosen.items.tolist()) == sorted(i for i in expected if TABLE.sellable[i])
     for item, bits in zip(chosen.items.tolist(), chosen.bits.tolist(), strict=True):
         told = (item in own, item in encoded, item in near[:CO_BOUGHT], item in TABLE.popular[:POPULAR])
         assert [bool(bits & bit) for bit in (1, 2, 4, 8)] == list(told)
@@ -398,3 +399,13 @@ def test_decisions_survive_and_a_store_that_fails_loses_no_answer(tmp_path: path
     assert broken.find(f"{1:032x}") is not None
     broken.close()
     assert broken.lost == 1
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_the_best_come_first_and_of_equal_ones_the_lower_item(scores: Any, n: int, chance: Any) -> None:
+    items = list(range(len(scores)))
+    chance.shuffle(items)
+    expected = sorted(range(len(scores)), key=lambda place: (-scores[place], items[place]))
+    found = _best_first(np.array(scores, np.float32), np.array(items, np.int32), n)
+    assert found.tolist() == expected[:n]
