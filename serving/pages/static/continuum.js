@@ -22,6 +22,7 @@ function draw(id, traces, extra) {
 }
 
 function channelGraph({ transitions }) {
+  if (transitions.length === 0) return [];
   const left = [...new Set(transitions.map((t) => t.source))];
   const right = [...new Set(transitions.map((t) => t.target))];
   return [{
