@@ -112,6 +112,22 @@ def measure(name: str, tables: Tables, window: Window, by: Sequence[str] = ()) -
     return rows.aggregate(**numbers)
 
 
+def among(tables: Tables, people: Any) -> Tables:
+    """The same shop as if only some people came to it: how an experiment reads a KPI in each of its arms.
+
+    Args:
+        tables: What KPIs are computed from.
+        people: Ibis table with ``person_id``.
+    """
+    who = people.select("person_id").distinct()
+    return dataclasses.replace(
+        tables,
+        events=tables.events.semi_join(who, "person_id"),
+        sessions=tables.sessions.semi_join(who, "person_id"),
+        moments=tables.moments.semi_join(who, "person_id"),
+    )
+
+
 def _inside(table: Any, column: str, window: Window) -> Any:
     import ibis
 
