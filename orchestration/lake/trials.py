@@ -60,10 +60,14 @@ def trials_of(source: Any) -> pa.Table:
         raise TrialError(f"trials have columns {rows.schema.names}; expected {TRIALS.schema.names}, typed so")
     for name in TRIALS.schema.names:
         if rows[name].null_count:
-            raise TrialError(f"column '{name}' of trials is null in {rows[name].null_count} rows; expected values")
+            raise TrialError(
+                f"column '{name}' of trials is null in {rows[name].null_count} rows; expected values"
+            )
     strange = sorted(set(pc.unique(rows["channel"]).to_pylist()) - set(CHANNELS))
     if strange:
-        raise TrialError(f"column 'channel' of trials holds '{strange[0]}'; expected one of {', '.join(CHANNELS)}")
+        raise TrialError(
+            f"column 'channel' of trials holds '{strange[0]}'; expected one of {', '.join(CHANNELS)}"
+        )
     return rows
 
 

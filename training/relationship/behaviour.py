@@ -126,9 +126,7 @@ def features(behaviour: Behaviour, cut: float) -> Floats:
         cut: Days since 1970.
     """
     size = len(behaviour.people)
-    visits, contacts, bad = (
-        log.before(cut) for log in (behaviour.visits, behaviour.contacts, behaviour.bad)
-    )
+    visits, contacts, bad = (log.before(cut) for log in (behaviour.visits, behaviour.contacts, behaviour.bad))
 
     def total(log: Log, weight: Any = None) -> Floats:
         return np.bincount(log.person, weight, minlength=size).astype(np.float64)
@@ -277,9 +275,7 @@ def _log(rows: dict[str, Any], people: npt.NDArray[np.str_]) -> Log:
     person = np.searchsorted(people, np.asarray(rows["person"]).astype(np.str_)).astype(np.int64)
     at = np.asarray(rows["us"], np.int64) / MICROSECONDS_PER_DAY
     channel = np.array([place[name] for name in np.asarray(rows["channel"]).tolist()], np.int64)
-    return Log(
-        person, at, channel, np.asarray(rows["kind"], np.int64), np.asarray(rows["money"], np.float64)
-    )
+    return Log(person, at, channel, np.asarray(rows["kind"], np.int64), np.asarray(rows["money"], np.float64))
 
 
 def _age(band: str | None) -> float:

@@ -79,9 +79,7 @@ def finish(config: TrainingConfig, staged: pathlib.Path, record: Record) -> Reco
     return read_record(out)
 
 
-def nothing(
-    config: TrainingConfig, staged: pathlib.Path, run_id: str, family: str, reason: str
-) -> Record:
+def nothing(config: TrainingConfig, staged: pathlib.Path, run_id: str, family: str, reason: str) -> Record:
     """A bundle without a model, for a shop whose data cannot teach one; readers find the reason, not silence."""
     mlflow.set_tag(NOTHING, reason)
     record = Record(

@@ -98,7 +98,9 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
         versions, everybody = people.read_behaviour(settings, config.threads)
         version, trials = read_trials(settings, everybody, until, config.outcome_days, config.threads)
         if not trials:
-            reason = "the shop has no contacts that were assigned at random: what a contact causes is not known"
+            reason = (
+                "the shop has no contacts that were assigned at random: what a contact causes is not known"
+            )
             return nothing(config, staged, run.info.run_id, "contacts", reason)
         versions["trials"] = version
         now = people.features(everybody, until)
@@ -117,7 +119,9 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
             whole = fit(found.learner, rows, channel, _sized(config, rows), config.seed)
             effect = whole.predict(now)
             if found.trust != "individual":
-                effect = np.full(len(now), found.numbers["average_effect"].value if found.trust == "average" else 0.0)
+                effect = np.full(
+                    len(now), found.numbers["average_effect"].value if found.trust == "average" else 0.0
+                )
             columns[f"uplift_{channel}"] = effect[everybody.person_of].astype(np.float32)
             saved[channel] = whole.to_dict()
             progress(
@@ -132,16 +136,22 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
             for channel, found in judged.items() for name, value in found.numbers.items()
         }  # fmt: skip
         np.savez_compressed(
-            staged / EXPECTATIONS, customers=everybody.customers, as_of_us=int(until * 86_400_000_000), **columns
+            staged / EXPECTATIONS,
+            customers=everybody.customers,
+            as_of_us=int(until * 86_400_000_000),
+            **columns,
         )
         (staged / "contacts.json").write_bytes(
             msgspec.json.encode({"features": people.FEATURES, "effects": saved})
         )
         mlflow.log_artifact(str(staged / "contacts.json"))
         for channel, found in judged.items():
-            mlflow.log_figure(report.qini_figure(found.curve, f"A contact by {channel}"), f"plots/qini-{channel}.png")
             mlflow.log_figure(
-                report.effect_figure(*found.groups, title=f"Effect of {channel}"), f"plots/effect-{channel}.png"
+                report.qini_figure(found.curve, f"A contact by {channel}"), f"plots/qini-{channel}.png"
+            )
+            mlflow.log_figure(
+                report.effect_figure(*found.groups, title=f"Effect of {channel}"),
+                f"plots/effect-{channel}.png",
             )
         trust = {channel: found.trust for channel, found in judged.items()}
         text = report.card(
@@ -189,7 +199,9 @@ def fit(
     return uplift.fit(name, rows.X, rows.treated, rows.outcome, None, params, seed)
 
 
-def choose(rows: Trials, channel: str, params: uplift.UpliftParams, seed: int) -> tuple[str, dict[str, float]]:
+def choose(
+    rows: Trials, channel: str, params: uplift.UpliftParams, seed: int
+) -> tuple[str, dict[str, float]]:
     """The first of `LEARNERS` whose mean Qini on folds of customers lies within one standard error of the best.
 
     Returns:
@@ -216,7 +228,9 @@ def judge(early: Trials, late: Trials, channel: str, config: ContactsConfig) -> 
     score = fit(learner, early, channel, params, config.seed).predict(late.X)
     active = late.X[:, people.FEATURES.index("visits_28d")]
     rng = np.random.default_rng(config.seed)
-    drawn: dict[str, list[float]] = {name: [] for name in ("qini", "qini_most_active_baseline", "average_effect")}
+    drawn: dict[str, list[float]] = {
+        name: [] for name in ("qini", "qini_most_active_baseline", "average_effect")
+    }
     whole_average = []
     both = _joined(early, late)
     _, cluster = np.unique(late.person, return_inverse=True)

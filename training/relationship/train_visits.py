@@ -30,7 +30,16 @@ from training.evaluation.statistics import Interval
 from training.relationship import behaviour as people
 from training.relationship import cuts, export, learn, measures, report, survival
 from training.relationship.behaviour import FEATURES, KINDS, Behaviour, features, known
-from training.relationship.bundle import EXPECTATIONS, Record, days_of, exact, finish, flat, log_results, stage
+from training.relationship.bundle import (
+    EXPECTATIONS,
+    Record,
+    days_of,
+    exact,
+    finish,
+    flat,
+    log_results,
+    stage,
+)
 from training.relationship.network import NetworkParams
 from training.relationship.summaries import Visits, make_visits
 from training.relationship.summaries import features as visit_features
@@ -192,7 +201,9 @@ def train(config: VisitsConfig, progress: Progress = lambda line: None) -> Recor
             f"`$.horizon_days` is {config.horizon_days:g}; expected within_days ({config.within_days:g}) to "
             f"{survival.EDGES[-1]:g}, the end of the survival curve"
         )
-    known_at, test, until = (days_of(at) for at in (config.train_until, config.evaluate_from, config.evaluate_until))
+    known_at, test, until = (
+        days_of(at) for at in (config.train_until, config.evaluate_from, config.evaluate_until)
+    )
     if until - test < config.horizon_days:
         raise ConfigError(
             f"`$.evaluate_until` is {until - test:.0f} days after evaluate_from; expected at least "
@@ -217,7 +228,9 @@ def train(config: VisitsConfig, progress: Progress = lambda line: None) -> Recor
         channels = fit_classes(rows, rows.channel, CHANNELS, held, config)
         kinds = fit_classes(rows, rows.kind, KINDS, held, config)
         numbers = judge_when(hazards, judged_when, config)
-        numbers |= judge_classes("channel", channels, judged, judged.channel, "on_", "since_", rows.channel, config)
+        numbers |= judge_classes(
+            "channel", channels, judged, judged.channel, "on_", "since_", rows.channel, config
+        )
         numbers |= judge_classes("action", kinds, judged, judged.kind, "did_", "", rows.kind, config)
         progress(
             f"channel: log loss {numbers['channel_log_loss'].value:.4f} (own shares "
@@ -233,11 +246,15 @@ def train(config: VisitsConfig, progress: Progress = lambda line: None) -> Recor
         _publish(staged / EXPECTATIONS, everybody, visits, hazards, channels, kinds, until, config)
         for name, classes, code in (("channel", channels, judged.channel), ("action", kinds, judged.kind)):
             top = classes.predict(judged.X)
-            mlflow.log_figure(_calibration(top, classes.place(code), f"Next {name}"), f"plots/{name}-calibration.png")
+            mlflow.log_figure(
+                _calibration(top, classes.place(code), f"Next {name}"), f"plots/{name}-calibration.png"
+            )
         soon = 1 - hazards.churn(judged_when.features, config.within_days)
         came = (judged_when.days < config.within_days).astype(np.float64)
         mlflow.log_figure(
-            report.calibration_figure(measures.reliability(soon, came), f"A visit within {config.within_days:g} days"),
+            report.calibration_figure(
+                measures.reliability(soon, came), f"A visit within {config.within_days:g} days"
+            ),
             "plots/visit-calibration.png",
         )
         text = report.card(
@@ -294,28 +311,40 @@ def judge_when(hazards: survival.Survival, judged: cuts.Rows, config: VisitsConf
 
 
 def judge_classes(
-    name: str, classes: Classes, judged: Moments, labels: Ints, own: str, since: str, learned: Ints, config: VisitsConfig
+    name: str,
+    classes: Classes,
+    judged: Moments,
+    labels: Ints,
+    own: str,
+    since: str,
+    learned: Ints,
+    config: VisitsConfig,
 ) -> dict[str, Interval]:
     """Log loss and accuracy beside three baselines, with the gain over the best, and calibration of the top answer."""
     y = classes.place(labels)
     size = len(classes.names)
     overall = np.bincount(classes.place(learned), minlength=size) / len(learned)
     answers = {"": classes.predict(judged.X), "_all": np.tile(overall, (len(y), 1))}
-    columns = [
-        FEATURES.index(f"{own}{title}") if title != "other" else -1 for title in classes.names
-    ]
+    columns = [FEATURES.index(f"{own}{title}") if title != "other" else -1 for title in classes.names]
     shares = np.column_stack([judged.X[:, c] if c >= 0 else np.zeros(len(y)) for c in columns])
     weight = judged.X[:, FEATURES.index("visits_half")][:, None]
-    answers["_own_shares"] = (shares * weight + PRIOR * overall) / (weight * shares.sum(1, keepdims=True) + PRIOR)
+    answers["_own_shares"] = (shares * weight + PRIOR * overall) / (
+        weight * shares.sum(1, keepdims=True) + PRIOR
+    )
     if since:
         ago = np.column_stack(
-            [judged.X[:, FEATURES.index(f"{since}{t}")] if t != "other" else np.full(len(y), np.nan) for t in classes.names]
+            [
+                judged.X[:, FEATURES.index(f"{since}{t}")] if t != "other" else np.full(len(y), np.nan)
+                for t in classes.names
+            ]
         )
         last = np.where(np.isfinite(ago), ago, np.inf).argmin(axis=1)
     else:
         last = classes.place(np.nan_to_num(judged.X[:, FEATURES.index("last_kind")]).astype(np.int64))
     found = {f"{name}_last_accuracy": exact(float((last == y).mean()))}
-    losses = {key: -np.log(np.maximum(chance[np.arange(len(y)), y], FLOOR)) for key, chance in answers.items()}
+    losses = {
+        key: -np.log(np.maximum(chance[np.arange(len(y)), y], FLOOR)) for key, chance in answers.items()
+    }
     rng = np.random.default_rng(config.seed)
     picks = [np.arange(len(y)), *(rng.integers(0, len(y), len(y)) for _ in range(config.resamples))]
     means = {key: np.array([loss[pick].mean() for pick in picks]) for key, loss in losses.items()}

@@ -91,7 +91,9 @@ def read_trials(
     found = {}
     for name in sorted(set(channel.tolist())):
         mine = channel == name
-        found[str(name)] = Trials(person[mine], at[mine], treated[mine], X[mine].astype(np.float64), outcome[mine])
+        found[str(name)] = Trials(
+            person[mine], at[mine], treated[mine], X[mine].astype(np.float64), outcome[mine]
+        )
     return version, found
 
 
