@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contracts.policy import ActionPolicy, PolicyError, check_policy
+
 RETAILERS = pathlib.Path(__file__).resolve().parent.parent / "orchestration" / "retailers"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -149,6 +151,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         owners: Who answers for it, shown in Dagster.
         connections: Addresses of databases by name; ``${VARIABLE}`` is read from the environment when used.
         mapping: Feeds of the source ``files``, by name.
+        actions: Whether, how and how often the shop contacts people (`contracts.policy`).
     """
 
     name: str
@@ -170,6 +173,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     owners: tuple[str, ...] = ("team:personalization",)
     connections: dict[str, str] = {}
     mapping: dict[str, Feed] = {}
+    actions: ActionPolicy = ActionPolicy()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +308,10 @@ def read_retailer(settings: Settings) -> Retailer:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
     check_feeds(retailer.mapping, retailer.connections, path.name)
+    try:
+        check_policy(retailer.actions, path.name)
+    except PolicyError as error:
+        raise SettingsError(str(error)) from error
     anchored = {name: anchor(feed, path.resolve().parent) for name, feed in retailer.mapping.items()}
     retailer = msgspec.structs.replace(retailer, mapping=anchored)
     if settings.last_day:

@@ -39,6 +39,7 @@ from orchestration.lake.erasure_sqlite import (
     redact_any,
 )
 from orchestration.lake.erasure_subject import Subject, find_subject
+from orchestration.lake.predictions import FAMILIES
 
 SEALED = ("releases", "bundles", "staging", "judged", "mlflow/artifacts", "keys")
 """Folders whose files are signed or hashed: they hold no identifier, and a find there is reported, not changed."""
@@ -174,7 +175,9 @@ def _each_store(
     note(settings.profiles, _histories(settings, subject, dry_run))
     for frozen in sorted((settings.home / "evaluation").glob("*.parquet")):
         note(frozen, _frozen(settings, frozen, subject, dry_run))
-    expectations = [*settings.overview.glob("*.npz"), *(settings.bundles / "customers").glob("*/*.npz")]
+    expectations = [*settings.overview.glob("*.npz")]
+    for family in FAMILIES:
+        expectations += (settings.bundles / family).glob("*/*.npz")
     for path in sorted(expectations):
         note(path, _expected(path, subject, dry_run))
     return stores

@@ -29,11 +29,8 @@ from contracts.overview import (
     Transition,
 )
 from contracts.settings import Retailer, Settings
-from feature_repo.snapshots import attach, connect
+from feature_repo.snapshots import connect
 from orchestration.lake import attribution, journeys, kpis
-from orchestration.lake.identity_tables import EVENT_PERSONS
-from orchestration.lake.people import MOMENTS, SESSIONS_TABLE
-from orchestration.lake.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,14 +71,7 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
     """The overview of everything that the lake holds."""
     con = connect(memory_limit)
     lake = settings.lake
-    for name in ("events", "products"):
-        attach(con, name, TABLES[name].path(lake))
-    for table, name in ((EVENT_PERSONS, "persons"), (MOMENTS, "moments"), (SESSIONS_TABLE, "sessions")):
-        attach(con, name, table.path(lake))
-    con.execute(
-        """create temp view known as select e.*, p.person_id from events e
-        join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
-    )
+    tables = kpis.attach_tables(con, lake)
     row = con.execute(
         "select count(*), count(distinct person_id), min(day), max(day), max(occurred_at) from known"
     ).fetchall()[0]
@@ -103,7 +93,7 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
         last_day=last_day,
         events=events,
         people=people,
-        kpis=_kpis(con, retailer, latest.astimezone(dt.UTC)),
+        kpis=_kpis(tables, retailer, latest.astimezone(dt.UTC)),
         journeys=_journeys(con, steps),
         moment_days=_moment_days(con),
         moments=_moments(con),
@@ -112,11 +102,7 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
     )
 
 
-def _kpis(con: duckdb.DuckDBPyConnection, retailer: Retailer, latest: dt.datetime) -> tuple[Kpi, ...]:
-    import ibis
-
-    backend = ibis.duckdb.from_connection(con)
-    tables = kpis.Tables(*(backend.table(name) for name in ("known", "sessions", "moments", "products")))
+def _kpis(tables: kpis.Tables, retailer: Retailer, latest: dt.datetime) -> tuple[Kpi, ...]:
     end = latest + dt.timedelta(microseconds=1)
     window = kpis.Window(end - dt.timedelta(days=KPI_DAYS), end)
     shown = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +19,9 @@ import pyarrow.compute as pc
 
 from contracts.events import CHANNELS
 from contracts.identity import LOGIN, Tombstones
+from feature_repo.snapshots import attach, connect
 from orchestration.lake import kpis, writing
+from orchestration.lake.identity_tables import LINKS
 from orchestration.lake.tables import TIMESTAMP, Table
 
 if TYPE_CHECKING:
@@ -87,6 +90,45 @@ def ingest_trials(lake: pathlib.Path, source: Any, tombstones: Tombstones | None
         ]
         rows = rows.filter(pc.invert(pa.array(gone, pa.bool_())))
     return writing.replace_all(TRIALS, lake, rows)
+
+
+def kpis_of_trials(
+    lake: pathlib.Path, names: Sequence[str], memory_limit: str = "2GB"
+) -> list[dict[str, str | float]]:
+    """KPIs by channel and arm, from the lake.
+
+    Args:
+        lake: Folder of the lake, with trials, identities, sessions and moments.
+        names: Of `kpis.KPIS`.
+        memory_limit: What DuckDB may hold.
+
+    Returns:
+        One row per channel and KPI: ``channel, kpi, contacted, held out, difference``; NaN over nobody.
+
+    Raises:
+        SnapshotError: A table is missing.
+    """
+    import ibis
+
+    con = connect(memory_limit)
+    tables = kpis.attach_tables(con, lake)
+    attach(con, "trials", TRIALS.path(lake))
+    attach(con, "links", LINKS.path(lake))
+    con.execute(
+        """create temp view arms as select t.*, l.person_id from trials t
+        join links l on l.kind = 'customer' and l.value = t.customer_id and l.state = 'linked'
+        where l.person_id is not null"""
+    )
+    arms = ibis.duckdb.from_connection(con).table("arms")
+    channels = [row[0] for row in con.execute("select distinct channel from trials order by 1").fetchall()]
+    rows: list[dict[str, str | float]] = []
+    for channel in channels:
+        for name in names:
+            found = kpi_by_arm(name, tables, arms, channel)
+            value = {arm: float("nan") if pair[0] is None else float(pair[0]) for arm, pair in found.items()}
+            difference = value["contacted"] - value["held out"]
+            rows.append({"channel": channel, "kpi": name, **value, "difference": difference})
+    return rows
 
 
 def kpi_by_arm(

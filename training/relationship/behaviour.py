@@ -20,6 +20,7 @@ import numpy.typing as npt
 from contracts.events import ACTIONS, CHANNELS
 from contracts.features import MICROSECONDS_PER_DAY
 from contracts.moments import BAD
+from contracts.predictions import CONTACT_CHANNELS, VISIT_KINDS
 from contracts.settings import Settings
 from feature_repo.snapshots import attach, connect, delta_files
 
@@ -32,7 +33,7 @@ NOT_A_VISIT = (
 )  # fmt: skip
 VISIT_ACTS: tuple[str, ...] = tuple(action for action in ACTIONS if action not in NOT_A_VISIT)
 
-KINDS: tuple[str, ...] = ("view", "add_to_cart", "contact_support", "return", "purchase")
+KINDS = VISIT_KINDS
 """What a visit was about, in rising order: the last that occurs in it counts; looking around is ``view``."""
 
 HELP = ("support", "chat")
@@ -41,7 +42,7 @@ HELP = ("support", "chat")
 WINDOWS = (7.0, 28.0, 91.0)
 HALF = 56.0
 FAR = 365.0
-CONTACTED = ("email", "sms", "push", "direct_mail", "social")
+CONTACTED = CONTACT_CHANNELS
 """Channels whose contacts are counted."""
 
 FEATURES: tuple[str, ...] = (
