@@ -42,6 +42,20 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_hours_between: float = 0.0
 
 
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number of the shop that must not have fallen when a release is to be promoted.
+
+    Attributes:
+        kpi: Name of a KPI (`orchestration/lake/kpis.py`).
+        most_drop: Share by which it may be worse than in the days before.
+        days: Latest days, compared with as many before.
+    """
+
+    kpi: str
+    most_drop: Share = 0.2
+    days: Positive = 28
+
+
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a challenger must show on the frozen set.
 
@@ -49,10 +63,12 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least_ratio: Lower bound of its NDCG@10 over the best baseline's must exceed this; below 1 only for
             shops (or tests) with too few requests for a narrow interval.
         approval: ``gate``: a challenger that passes becomes champion; ``person``: it waits for one.
+        guards: Numbers of the shop that must not have fallen.
     """
 
     least_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     approval: Literal["gate", "person"] = "gate"
+    guards: tuple[Guard, ...] = ()
 
 
 Path = str | tuple[str, ...]

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from contracts.actions import ACTIONS_FILE
 from contracts.identity import Tombstones
 from contracts.settings import Settings, read_retailer
 from feature_repo.snapshots import connect
@@ -32,6 +33,7 @@ from orchestration.lake import erasure_shield as shield
 from orchestration.lake.erasure_delta import TableEraser, find_tables
 from orchestration.lake.erasure_search import Trace, find_traces, needles
 from orchestration.lake.erasure_sqlite import (
+    erase_actions,
     erase_decisions,
     erase_inbox,
     erase_online,
@@ -171,6 +173,8 @@ def _each_store(
         note(path, found.rows, found.mentions)
     online = settings.features / "online.db"
     note(online, erase_online(online, subject, dry_run))
+    actions = settings.overview / ACTIONS_FILE
+    note(actions, erase_actions(actions, subject, dry_run))
     note(settings.decisions, erase_decisions(settings.decisions, subject, dry_run))
     note(settings.profiles, _histories(settings, subject, dry_run))
     for frozen in sorted((settings.home / "evaluation").glob("*.parquet")):

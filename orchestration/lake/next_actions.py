@@ -15,16 +15,20 @@ choice under limits (`training/relationship/actions.py`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import math
+import pathlib
+import sqlite3
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
-from contracts.actions import NONE, Action, Refused, action_id
+from contracts.actions import ACTIONS_FILE, NONE, Action, Refused, action_id
 from contracts.policy import ActionPolicy
 from contracts.recovery import Choice, Effect, Situation, choose
 from contracts.settings import Retailer, Settings
@@ -113,6 +117,7 @@ def store_actions(settings: Settings, retailer: Retailer, now: dt.datetime | Non
     advised = read_advised(settings, moment, retailer.actions)
     made = decide(known, outlooks, retailer.actions, moment, retailer.simulated, advised)
     commit = writing.replace_all(ACTIONS, settings.lake, to_table(made))
+    publish(settings, made)
     by: dict[str, int] = {}
     reasons: dict[str, int] = {}
     for action in made:
@@ -335,6 +340,22 @@ def read_actions(settings: Settings, customer_id: str | None = None) -> list[Act
     )
     con.close()
     return [from_row(row) for row in rows]
+
+
+def publish(settings: Settings, made: Iterable[Action]) -> pathlib.Path:
+    """Write the server's file (`contracts.actions.ACTIONS_FILE`), in one step."""
+    settings.overview.mkdir(parents=True, exist_ok=True)
+    target = settings.overview / ACTIONS_FILE
+    staged = settings.overview / f".{uuid.uuid4().hex}"
+    with contextlib.closing(sqlite3.connect(staged)) as con:
+        con.execute("create table actions (customer_id text primary key, record blob not null) without rowid")
+        con.executemany(
+            "insert into actions values (?, ?)",
+            ((action.customer_id, msgspec.json.encode(action)) for action in made),
+        )
+        con.commit()
+    staged.replace(target)
+    return target
 
 
 def rules_of(policy: ActionPolicy) -> Policy:

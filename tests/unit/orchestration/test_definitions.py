@@ -18,6 +18,8 @@ KEYS = {
     "release/candidate", "release/verdict", "release/champion",
     "loop/evidence",
     "people/identities", "people/moments", "people/overview", "people/relationship",
+    "people/trials", "people/segments", "people/contacts", "people/intent", "people/next_visit",
+    "people/predictions", "people/actions",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
@@ -48,6 +50,7 @@ def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:
 def test_jobs_an_engineer_would_look_for(definitions: dg.Definitions) -> None:
     assert set(JOB_NAMES) == {
         "full_pipeline", "daily_features", "ingest_live", "retrain", "release", "people", "relationship",
+        "next_actions",
     }  # fmt: skip
     for name in JOB_NAMES:
         job = definitions.resolve_job_def(name)
