@@ -66,7 +66,7 @@ class LargeEncoder:
         """
         started = time.perf_counter_ns()
         item = feed["item"]
-        inputs = {name: feed[name] for name in ("action", "channel", "age")}
+        inputs = {name: feed[name] for name in self._network.inputs if name != VECTORS}
         found, _ = self._network.run(self._parts, {**inputs, VECTORS: self._table[item]})
         parts = dict(zip(self._parts, found, strict=True))
         if not np.isfinite(parts["state"]).all():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.engine.sessions import GraphError
 
-TABLE, BIAS, VECTORS = "table", "bias", "vectors"
+TABLE, BIAS, VECTORS = "table", "bias", "history_vectors"
 PARTS = ("state", "pointer", "avoid")
 """Outputs that scores are made of; a graph without the first cannot be cut."""
 
@@ -26,8 +26,8 @@ class Halves:
     """A cut encoder.
 
     Attributes:
-        network: Bytes of the graph from ``vectors`` float32[B, L, d] (instead of ``item``), ``action``, ``channel``,
-            ``age`` to every output that does not score the catalogue.
+        network: Bytes of the graph from ``history_vectors`` float32[B, L, d] of the history's items (beside what else it
+            reads) to every output that does not score the catalogue.
         table: float32[V + 1, d].
         bias: float32[V + 1].
         outputs: Names of the network's outputs.
@@ -87,7 +87,7 @@ def _network(model: Any, width: int) -> tuple[bytes, tuple[str, ...]]:
     outputs, kept = [], set()
     for output in graph.output:
         needed, reached = _ancestors(output.name, made_by)
-        if not reached & {TABLE, BIAS, "deny", "k", "item"}:
+        if not reached & {TABLE, BIAS, "deny", "k"}:
             outputs.append(output)
             kept |= needed
     if PARTS[0] not in {output.name for output in outputs}:
