@@ -16,7 +16,7 @@ Belongs here: the index over vectors and its search. Does not belong here: where
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,18 +202,13 @@ class BoundedIndex:
             raise ValueError(f"deny is {list(deny.shape)}; expected [B, {self.size}]")
         if not np.isfinite(states).all():
             raise ValueError("a state holds numbers that are not finite")
-        # One step size for the batch; each row's own remainder is in its bound.
-        step = np.float32(max(float(np.abs(states).max(initial=0.0)) / STATE_LEVELS, TINY))
-        whole = np.rint(states.astype(np.float64) / step)
-        feed = {"state": (whole + ZERO_POINT).astype(np.uint8), "step": np.array([step])}
         lengths = np.linalg.norm(states.astype(np.float64), axis=1)
-        rests = np.linalg.norm(states - float(step) * whole, axis=1)
+        rests = np.linalg.norm(states - _rounded(states)[2], axis=1)
         best = [_Best(k, np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in states]
         for row, own in enumerate(fixed or ()):
             shown = np.ones(len(own.ids), bool) if deny is None else ~deny[row % len(deny), own.ids]
             best[row].add(own.ids[shown], own.scores[shown])
-        for segment in self._segments:
-            (scan,), _ = segment.session.run(("scores",), feed)
+        for segment, scan in self._scans(states):
             for row, state in enumerate(states):
                 close, part = scan[row], slice(segment.start, segment.stop)
                 if deny is not None:
@@ -231,6 +226,18 @@ class BoundedIndex:
             np.stack([_padded(row.scores, k, np.float32(-np.inf)) for row in best]),
             np.array([row.rescored for row in best], np.int64),
         )
+
+    def approximate(self, states: Floats) -> Iterator[tuple[slice, Floats]]:
+        """The scan alone: each segment's items and their 8-bit scores float32[B, n]."""
+        for segment, scan in self._scans(states):
+            yield slice(segment.start, segment.stop), scan[:, : segment.stop - segment.start]
+
+    def _scans(self, states: Floats) -> Iterator[tuple[_Segment, Floats]]:
+        whole, step, _ = _rounded(states)
+        feed: dict[str, NDArray[Any]] = {"state": (whole + ZERO_POINT).astype(np.uint8), "step": step}
+        for segment in self._segments:
+            (scan,), _ = segment.session.run(("scores",), feed)
+            yield segment, scan
 
     def _collect(
         self,
@@ -276,6 +283,16 @@ class BoundedIndex:
             part = slice(first, first + CHUNK)
             # Sorted, so that none follows one that is below the floor.
             take(places[part][reach[part] >= best.floor])
+
+
+def _rounded(states: Floats) -> tuple[Doubles, Floats, Doubles]:
+    """States float32[B, d] as whole numbers, the size of their step float32[1], and their product.
+
+    The batch shares one step; what a row loses to it is in the row's own bound.
+    """
+    step = np.array([max(float(np.abs(states).max(initial=0.0)) / STATE_LEVELS, TINY)], np.float32)
+    whole = np.rint(states / step.astype(np.float64))
+    return whole, step, step.astype(np.float64) * whole
 
 
 def _likely(close: Floats, peaks: Floats, k: int) -> Ids:

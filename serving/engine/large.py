@@ -21,7 +21,7 @@ from serving.engine.bounded import BoundedIndex, Doubles, Fixed, Ids
 from serving.engine.sessions import CPU, GraphError, Session
 from serving.engine.split import VECTORS, Halves, split
 
-LARGE = 100_000
+LARGE = 50_000
 """Items from which on the search is faster than scoring all of them in the graph (`bench catalogue-latency`)."""
 
 TINY = 1e-30
@@ -39,6 +39,7 @@ class LargeEncoder:
         provider: The provider that runs the network.
         inputs: Type by input name of the encoder as released.
         outputs: Type by output name of the encoder as released.
+        index: The items.
 
     Raises:
         GraphError: ONNX Runtime refuses the network, or the table holds numbers that are not finite.
@@ -47,7 +48,7 @@ class LargeEncoder:
     def __init__(self, halves: Halves, providers: Sequence[str] = (CPU,)) -> None:
         self._network = Session("encoder", halves.network, providers)
         try:
-            self._index = BoundedIndex(halves.table, halves.bias)
+            self.index = BoundedIndex(halves.table, halves.bias)
         except ValueError as error:
             raise GraphError(f"the encoder's item table: {error}") from error
         self._table = halves.table
@@ -71,7 +72,7 @@ class LargeEncoder:
         parts = dict(zip(self._parts, found, strict=True))
         if not np.isfinite(parts["state"]).all():
             raise GraphError("'encoder' gave a state of numbers that are not finite")
-        answer = Answer(self._index, item, parts)
+        answer = Answer(self.index, item, parts)
         answer.search(int(feed["k"][0]), feed["deny"])
         answer.nanoseconds = time.perf_counter_ns() - started
         return answer
