@@ -78,6 +78,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "mismatches_100k_exact": ("==", 0),
         "mismatches_1m_exact": ("==", 0),
         "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
     },
 }
 

@@ -32,7 +32,7 @@ import numpy.typing as npt
 import psutil
 
 from contracts.settings import ROOT
-from serving.engine.bounded import BoundedIndex
+from serving.engine.bounded import BLOCK, BoundedIndex
 from serving.engine.large import LargeEncoder
 from serving.engine.sessions import Session
 from serving.engine.split import VECTORS, Halves, split
@@ -246,8 +246,11 @@ def _int8(size: Size, index: BoundedIndex) -> Callable[[Feed], Any]:
         for part, scan in index.approximate(size.state(feed)[None]):
             close = scan[0]
             close[np.flatnonzero(denied[part])] = -np.inf
-            count = min(K, len(close))
-            top = np.argpartition(close, len(close) - count)[len(close) - count :]
+            whole = len(close) // BLOCK * BLOCK
+            peaks = close[:whole].reshape(-1, BLOCK).max(1)
+            # No item below the K-th highest peak of a block is among the best K.
+            floor = np.partition(peaks, len(peaks) - K)[len(peaks) - K] if len(peaks) >= K else -np.inf
+            top = np.flatnonzero(close >= floor)
             ids, values = np.concatenate((ids, top + part.start)), np.concatenate((values, close[top]))
         return ids[np.lexsort((ids, -values))[:K]]
 
