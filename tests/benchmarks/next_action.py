@@ -44,7 +44,7 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
         quick: A smaller and younger shop; its trials say little, so its numbers are not those of a shop.
         progress: Receives one line per stage.
     """
-    shoppers, days = (900, 240) if quick else (4_000, 273)
+    shoppers, days = (900, 252) if quick else (4_000, 273)
     with tempfile.TemporaryDirectory(prefix="continuum-bench-") as folder:
         first = dt.date(2025, 1, 1)
         last = first + dt.timedelta(days=days - 1)
