@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contracts.outbound import Audience, Destination, OutboundError, anchor_destination, check_outbound
+
 RETAILERS = pathlib.Path(__file__).resolve().parent.parent / "orchestration" / "retailers"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -149,6 +151,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         owners: Who answers for it, shown in Dagster.
         connections: Addresses of databases by name; ``${VARIABLE}`` is read from the environment when used.
         mapping: Feeds of the source ``files``, by name.
+        audiences: Who leaves the platform, by name.
+        destinations: Files, tables and webhooks that they go to, by name.
     """
 
     name: str
@@ -170,6 +174,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     owners: tuple[str, ...] = ("team:personalization",)
     connections: dict[str, str] = {}
     mapping: dict[str, Feed] = {}
+    audiences: dict[str, Audience] = {}
+    destinations: dict[str, Destination] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +246,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "inbox" / "decisions.sqlite"
 
     @property
+    def outbound(self) -> pathlib.Path:
+        """Outbox, record of exports, and files that have no folder of their own."""
+        return self.home / "outbound"
+
+    @property
     def keys(self) -> pathlib.Path:
         """Ed25519 signing key and public key."""
         return self.home / "keys"
@@ -304,8 +315,16 @@ def read_retailer(settings: Settings) -> Retailer:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
     check_feeds(retailer.mapping, retailer.connections, path.name)
-    anchored = {name: anchor(feed, path.resolve().parent) for name, feed in retailer.mapping.items()}
-    retailer = msgspec.structs.replace(retailer, mapping=anchored)
+    try:
+        check_outbound(retailer.audiences, retailer.destinations, retailer.connections, path.name)
+    except OutboundError as error:
+        raise SettingsError(str(error)) from error
+    folder = path.resolve().parent
+    retailer = msgspec.structs.replace(
+        retailer,
+        mapping={name: anchor(feed, folder) for name, feed in retailer.mapping.items()},
+        destinations={n: anchor_destination(found, folder) for n, found in retailer.destinations.items()},
+    )
     if settings.last_day:
         retailer = msgspec.structs.replace(retailer, last_day=settings.last_day)
     if retailer.last_day < retailer.first_day:
