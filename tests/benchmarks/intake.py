@@ -96,13 +96,14 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
 
     Returns:
         ``rows_per_second`` of all stages together; ``ratio_to_scan`` and ``speedup_over_pandas`` compare rows per
-        second; ``linearity`` is seconds per event of the whole run over seconds per event of a quarter of it.
+        second; ``linearity`` is CPU seconds per event of the whole run over those of a quarter of it (CPU seconds,
+        since other work on the machine may stop one of the two for a while).
     """
     events = QUICK_EVENTS if quick else EVENTS
     with tempfile.TemporaryDirectory(prefix="continuum-bench-intake-") as folder:
         root = pathlib.Path(folder)
-        small, _ = _measure(root / "quarter", events // LINEAR, progress)
-        whole, raw = _measure(root / "whole", events, progress)
+        small, small_cpu, _ = _measure(root / "quarter", events // LINEAR, progress)
+        whole, whole_cpu, raw = _measure(root / "whole", events, progress)
         scan = _scan_seconds(raw)
         progress(f"plain scan: {scan:.2f} s")
         beside = min(events, PANDAS_EVENTS)
@@ -116,8 +117,10 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
         "rows_per_second": rate,
         "ratio_to_scan": scan / seconds,
         "speedup_over_pandas": rate * pandas_seconds / beside,
-        "linearity": seconds / LINEAR / sum(small.values()),
+        "linearity": sum(whole_cpu.values()) / LINEAR / sum(small_cpu.values()),
+        **{f"linearity_{name}": value / LINEAR / small_cpu[name] for name, value in whole_cpu.items()},
         **{f"{name}_seconds": value for name, value in whole.items()},
+        "cpu_seconds": sum(whole_cpu.values()),
         "quarter_seconds": sum(small.values()),
         "scan_seconds": scan,
         "pandas_rows_per_second": beside / pandas_seconds,
@@ -131,7 +134,10 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
     return {"measured": measured, "setup": setup}
 
 
-def _measure(root: pathlib.Path, events: int, progress: Progress) -> tuple[dict[str, float], str]:
+def _measure(
+    root: pathlib.Path, events: int, progress: Progress
+) -> tuple[dict[str, float], dict[str, float], str]:
+    """Wall and CPU seconds by stage, and the pattern of the raw files."""
     raw = root / "raw"
     raw.mkdir(parents=True)
     write_events(raw, events)
@@ -144,13 +150,14 @@ def _measure(root: pathlib.Path, events: int, progress: Progress) -> tuple[dict[
     intake = Intake(str(raw / "*.parquet"), Files(retailer, root / "sources"), settings)
     writing.replace_all(tables.TABLES["products"], settings.lake, _products())
     seconds: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     for name, stage in STAGES:
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         stage(intake)
-        seconds[name] = time.perf_counter() - begun
-        progress(f"{events:,} events, {name}: {seconds[name]:.2f} s")
+        seconds[name], cpu[name] = time.perf_counter() - begun, time.process_time() - worked
+        progress(f"{events:,} events, {name}: {seconds[name]:.2f} s ({cpu[name]:.2f} s of CPU)")
     _expect(intake.settings, events)
-    return seconds, intake.files
+    return seconds, cpu, intake.files
 
 
 def _expect(settings: Settings, events: int) -> None:
