@@ -201,7 +201,9 @@ def erased_persons(people: People, tombstones: Tombstones | None) -> set[str]:
     }
 
 
-def consenting(people: People, purpose: Purpose) -> set[str]:
-    """Persons who allow a purpose now."""
+def lawful(people: People, settings: Settings, purpose: Purpose) -> set[str]:
+    """Persons who may be told of for a purpose now: they allow it, and were not erased."""
     rows = people.con.execute("select person_id from consents where granted and purpose = ?", [purpose])
-    return {row[0] for row in rows.fetchall()}
+    return {row[0] for row in rows.fetchall()} - erased_persons(
+        people, read_tombstones(tombstones_path(settings))
+    )

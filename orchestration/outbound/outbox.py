@@ -13,115 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import pathlib
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from contracts.events import Purpose
-from contracts.outbound import OutboundError
-
-Change = Literal["added", "changed", "removed"]
-CHANGES: tuple[Change, ...] = ("added", "changed", "removed")
-
-SCHEMA = """
-create table if not exists written (
-    destination text not null, audience text not null, kind text not null, place text not null, detail text not null,
-    primary key (destination, audience, place)) strict;
-create table if not exists members (
-    destination text not null, audience text not null, row_id text not null, person_id text not null, hash text not null,
-    primary key (destination, audience, row_id)) strict, without rowid;
-create index if not exists members_person on members (person_id);
-create table if not exists recipients (
-    destination text not null, person_id text not null, primary key (destination, person_id)) strict, without rowid;
-create table if not exists messages (
-    seq integer primary key autoincrement, message_id text not null unique, destination text not null,
-    audience text not null, purpose text not null, made_at text not null, attempts integer not null default 0,
-    next_at real not null default 0, error text not null default '', dead integer not null default 0) strict;
-create index if not exists messages_destination on messages (destination, seq);
-create table if not exists items (
-    message_id text not null, place integer not null, change text not null, row_id text not null,
-    person_id text not null, raw text not null, primary key (message_id, place)) strict, without rowid;
-create index if not exists items_person on items (person_id);
-create table if not exists sent (
-    seq integer primary key autoincrement, message_id text not null, destination text not null, audience text not null,
-    sent_at text not null, attempts integer not null, rows integer not null) strict;
-"""
-
-KEEP_SENT = 10_000
-"""Latest receipts that are kept; they name nobody."""
-
-
-class OutboxBusyError(RuntimeError):
-    """Another process exports, sends or erases; nothing is lost: call again."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One row of a message.
-
-    Attributes:
-        change: What became of it.
-        row_id: Person or action.
-        person_id: Whose row.
-        raw: JSON of the row.
-    """
-
-    change: Change
-    row_id: str
-    person_id: str
-    raw: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Message:
-    """A message that waits.
-
-    Attributes:
-        message_id: The same over all attempts.
-        destination: Webhook.
-        audience: Of which it speaks.
-        purpose: For which its rows may be told.
-        made_at: ISO 8601, UTC.
-        attempts: So far.
-        next_at: Unix time before which it is not tried again.
-        error: Of the last attempt.
-        dead: No further attempt is made by itself.
-    """
-
-    message_id: str
-    destination: str
-    audience: str
-    purpose: Purpose
-    made_at: str
-    attempts: int
-    next_at: float
-    error: str
-    dead: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Somewhere that an audience was written to.
-
-    Attributes:
-        destination: Name in the yaml.
-        audience: Name in the yaml.
-        kind: ``files`` or ``sql``.
-        place: Path of the file, or name of the table.
-        detail: What is needed to find it again: the format, or the database's address before its variables are filled.
-    """
-
-    destination: str
-    audience: str
-    kind: str
-    place: str
-    detail: str
+from orchestration.outbound.records import CHANGES, KEEP_SENT, SCHEMA, Change, Item, Message, Place
 
 
 class Outbox:
@@ -182,13 +84,6 @@ class Outbox:
         """Everywhere that something was written to."""
         return [Place(*row) for row in self._con.execute("select * from written order by 1, 2, 4")]
 
-    def receive(self, destination: str, persons: Sequence[str]) -> None:
-        """Remember who is told of to a destination, before it is."""
-        with self.transaction() as con:
-            con.executemany(
-                "insert or ignore into recipients values (?, ?)", [(destination, p) for p in persons]
-            )
-
     def recipients(self, persons: Sequence[str]) -> list[str]:
         """Destinations that were ever told of some of these persons."""
         marks = ", ".join("?" * len(persons))
@@ -238,46 +133,75 @@ class Outbox:
             gone = [
                 (Item("removed", row_id, person, ""), "") for row_id, (person, _) in sorted(before.items())
             ]
-            items = gone + items  # Who leaves is told first.
-            for start in range(0, len(items), batch):
-                message_id = f"msg_{uuid.uuid4().hex}"
-                con.execute(
-                    "insert into messages (message_id, destination, audience, purpose, made_at) values (?, ?, ?, ?, ?)",
-                    (message_id, destination, audience, purpose, made_at),
-                )
-                part = [item for item, _ in items[start : start + batch]]
-                con.executemany(
-                    "insert into items values (?, ?, ?, ?, ?, ?)",
-                    [(message_id, place, *dataclasses.astuple(item)) for place, item in enumerate(part)],
-                )
-            con.executemany(
-                "insert or replace into members values (?, ?, ?, ?, ?)",
-                [
-                    (destination, audience, i.row_id, i.person_id, digest)
-                    for i, digest in items
-                    if i.change != "removed"
-                ],
-            )
-            con.executemany(
-                "delete from members where destination = ? and audience = ? and row_id = ?",
-                [(destination, audience, item.row_id) for item, _ in gone],
-            )
-            con.executemany(
-                "insert or ignore into recipients values (?, ?)",
-                [(destination, item.person_id) for item, _ in items if item.change != "removed"],
-            )
+            self._write(
+                con, destination, audience, purpose, gone + items, batch, made_at
+            )  # Who leaves is told first.
         counts: dict[Change, int] = dict.fromkeys(CHANGES, 0)
-        for item, _ in items:
+        for item, _ in gone + items:
             counts[item.change] += 1
         return counts
 
-    def members(self) -> dict[tuple[str, str], set[str]]:
-        """Persons of whom webhooks were (or will be) told that they are in, by destination and audience."""
-        found: dict[tuple[str, str], set[str]] = {}
+    def expel(
+        self,
+        destination: str,
+        audience: str,
+        purpose: Purpose,
+        persons: Collection[str],
+        batch: int,
+        made_at: str,
+    ) -> int:
+        """Tell a webhook that persons left, whatever else changes; as `enqueue`.
+
+        Returns:
+            How many rows.
+        """
+        with self.transaction() as con:
+            rows = con.execute(
+                "select row_id, person_id from members where destination = ? and audience = ? order by row_id",
+                (destination, audience),
+            )
+            gone = [(Item("removed", row_id, person, ""), "") for row_id, person in rows if person in persons]
+            self._write(con, destination, audience, purpose, gone, batch, made_at)
+        return len(gone)
+
+    @staticmethod
+    def _write(
+        con: sqlite3.Connection, destination: str, audience: str, purpose: Purpose,
+        items: Sequence[tuple[Item, str]], batch: int, made_at: str,
+    ) -> None:  # fmt: skip
+        """Messages, their rows, and who is a member after them; items come with the hash of their row."""
+        for start in range(0, len(items), batch):
+            message_id = f"msg_{uuid.uuid4().hex}"
+            con.execute(
+                "insert into messages (message_id, destination, audience, purpose, made_at) values (?, ?, ?, ?, ?)",
+                (message_id, destination, audience, purpose, made_at),
+            )
+            part = [item for item, _ in items[start : start + batch]]
+            con.executemany(
+                "insert into items values (?, ?, ?, ?, ?, ?)",
+                [(message_id, place, *dataclasses.astuple(item)) for place, item in enumerate(part)],
+            )
+        stay = [(item, digest) for item, digest in items if item.change != "removed"]
+        con.executemany(
+            "insert or replace into members values (?, ?, ?, ?, ?)",
+            [(destination, audience, item.row_id, item.person_id, digest) for item, digest in stay],
+        )
+        con.executemany(
+            "delete from members where destination = ? and audience = ? and row_id = ?",
+            [(destination, audience, item.row_id) for item, _ in items if item.change == "removed"],
+        )
+        con.executemany(
+            "insert or ignore into recipients values (?, ?)",
+            [(destination, item.person_id) for item, _ in stay],
+        )
+
+    def members(self) -> dict[tuple[str, str], list[str]]:
+        """Persons of whom webhooks were (or will be) told that they are in, per row, by destination and audience."""
+        found: dict[tuple[str, str], list[str]] = {}
         for destination, audience, person in self._con.execute(
             "select destination, audience, person_id from members"
         ):
-            found.setdefault((destination, audience), set()).add(person)
+            found.setdefault((destination, audience), []).append(person)
         return found
 
     def waiting(self, destination: str | None = None) -> list[Message]:
@@ -363,6 +287,52 @@ class Outbox:
             con.execute("delete from members where destination = ?", (destination,))
         return len(ids)
 
+    def forget(self, persons: Sequence[str], texts: Sequence[str], dry_run: bool) -> int:
+        """Take persons out of what waits and out of who is a member.
+
+        Args:
+            persons: Their ids.
+            texts: Further texts that name them.
+            dry_run: Only count.
+
+        Returns:
+            How many rows.
+        """
+        marks = ", ".join("?" * len(persons)) or "''"
+        mentioned = " or ".join(["0", *("instr(raw, ?) > 0" for _ in texts)])
+        wheres = {
+            "items": (f"person_id in ({marks}) or {mentioned}", [*persons, *texts]),
+            "members": (f"person_id in ({marks})", list(persons)),
+        }
+        found = 0
+        with self.transaction() as con:
+            for table, (where, values) in wheres.items():
+                found += con.execute(f"select count(*) from {table} where {where}", values).fetchone()[0]
+                if not dry_run:
+                    con.execute(f"delete from {table} where {where}", values)
+        return found
+
+    def known_to(self, destination: str, persons: Sequence[str]) -> list[str]:
+        """Of these persons, the ids by which a destination was told of them."""
+        marks = ", ".join("?" * len(persons))
+        query = (
+            f"select person_id from recipients where destination = ? and person_id in ({marks}) order by 1"
+        )
+        return [row[0] for row in self._con.execute(query, (destination, *persons))]
+
+    def told(self, destination: str, persons: Sequence[str]) -> None:
+        """The destination was told to erase these persons."""
+        with self.transaction() as con:
+            con.executemany(
+                "delete from recipients where destination = ? and person_id = ?",
+                [(destination, p) for p in persons],
+            )
+
+    def compact(self) -> None:
+        """Have no byte left of what was deleted."""
+        self._con.execute("vacuum")
+        self._con.execute("pragma wal_checkpoint(truncate)")
+
     def sent(self) -> list[dict[str, Any]]:
         """Receipts, the latest first."""
         names = ("message_id", "destination", "audience", "sent_at", "attempts", "rows")
@@ -373,28 +343,3 @@ class Outbox:
     def _drop(con: sqlite3.Connection, message_id: str) -> None:
         con.execute("delete from items where message_id = ?", (message_id,))
         con.execute("delete from messages where message_id = ?", (message_id,))
-
-
-@contextlib.contextmanager
-def alone(folder: pathlib.Path) -> Iterator[None]:
-    """Only one process of an installation exports, sends or erases at a time.
-
-    Raises:
-        OutboxBusyError: Another one does.
-        OutboundError: The folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a")
-    except OSError as error:
-        raise OutboundError(
-            f"{folder} cannot be written: {error.strerror}; expected a folder for what leaves"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutboxBusyError(
-                "another process exports or sends right now; call again when it is done"
-            ) from error
-        yield

@@ -21,7 +21,8 @@ import msgspec
 from contracts.events import Purpose
 from contracts.outbound import OutboundError, Webhook
 from orchestration.outbound.addresses import AddressError, Resolver, address_of, resolve, target
-from orchestration.outbound.outbox import CHANGES, Item, Message, Outbox
+from orchestration.outbound.outbox import Outbox
+from orchestration.outbound.records import CHANGES, Item, Message
 from orchestration.outbound.signing import read_secrets, sign
 
 LONGEST_WAIT = 6 * 3600.0
@@ -115,7 +116,7 @@ class Sender:
             patience: Seconds for which to wait for messages that are to be tried again; the rest stays for the next run.
         """
         done, until = Sent(line.name), self._clock() + patience
-        with _client(line) as client:
+        with client_of(line) as client:
             while (message := self._outbox.head(line.name)) is not None and not message.dead:
                 wait = message.next_at - self._clock()
                 if wait > 0:
@@ -151,7 +152,7 @@ class Sender:
 
     def body(self, message: Message, items: list[Item]) -> bytes:
         """What is sent: ``type``, ``timestamp`` and ``data``, as Standard Webhooks has it."""
-        parts = {change: [_row(item) for item in items if item.change == change] for change in CHANGES}
+        parts: dict[str, list[Any]] = {c: [_row(item) for item in items if item.change == c] for c in CHANGES}
         data = {**self._about, "audience": message.audience, "purpose": message.purpose, **parts}
         return msgspec.json.encode({"type": "audience.changed", "timestamp": message.made_at, "data": data})
 
@@ -197,7 +198,12 @@ def backoff(mean: float, attempts: int, draw: float) -> float:
     return min(LONGEST_WAIT, mean * GROWTH ** min(attempts, 40)) * (0.5 + draw)
 
 
-def _client(line: Line) -> Any:
+def client_of(line: Line) -> Any:
+    """An HTTP client for a webhook; to be closed.
+
+    Raises:
+        OutboundError: Its certificates cannot be read.
+    """
     import ssl
 
     import httpx
@@ -216,8 +222,8 @@ def _client(line: Line) -> Any:
 
 def _row(item: Item) -> Any:
     if item.change == "removed":
-        own = {} if item.row_id == item.person_id else {"action_id": item.row_id}
-        return {**own, "person_id": item.person_id}
+        names = ("person_id",) if item.row_id == item.person_id else ("action_id", "person_id")
+        return dict(zip(names, (item.row_id, item.person_id), strict=False))
     return msgspec.Raw(item.raw.encode())
 
 
