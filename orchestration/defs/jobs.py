@@ -13,7 +13,8 @@ RETRAIN = "retrain"
 RELEASE = "release"
 PEOPLE = "people"
 RELATIONSHIP = "relationship"
-JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP)
+OUTBOUND = "outbound"
+JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP, OUTBOUND)
 
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
 
@@ -21,8 +22,9 @@ LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/ev
 def build_jobs(retailer: Retailer) -> dg.Definitions:
     """All jobs, each with its owner, and the nightly schedule."""
     tags = {"owner": retailer.owners[0]}
-    # The drain has its own job; churn and value need more history than a young shop has.
-    apart = dg.AssetSelection.assets("lake/live_events", "people/relationship")
+    # The drain has its own job; churn and value need more history than a young shop has; nothing leaves the
+    # platform unless somebody asks for it.
+    apart = dg.AssetSelection.assets("lake/live_events", "people/relationship", "outbound/audiences")
     jobs = [
         dg.define_asset_job(
             FULL_PIPELINE,
@@ -67,6 +69,12 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             description="Train churn and customer value on the newest snapshot and judge them on the latest 91 days.",
             tags=tags,
         ),
+        dg.define_asset_job(
+            OUTBOUND,
+            selection=dg.AssetSelection.groups("outbound"),
+            description="Bring files, SQL tables and webhooks to what their audiences are now, send what waits, look again.",
+            tags=tags,
+        ),
     ]
     # An archive does not grow: its schedules are there to be switched on, not running.
     status = (
@@ -101,4 +109,11 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
         default_status=status,
         tags=tags,
     )
-    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables, people])
+    outbound = dg.ScheduleDefinition(
+        name="outbound_hourly",  # Often enough for a receiver that was away, and for a consent that was withdrawn.
+        cron_schedule="17 * * * *",
+        job=jobs[JOB_NAMES.index(OUTBOUND)],
+        default_status=status if retailer.audiences else dg.DefaultScheduleStatus.STOPPED,
+        tags=tags,
+    )
+    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables, people, outbound])

@@ -33,8 +33,8 @@ def load_actions(people: People, settings: Settings) -> None:
     con.execute(
         f"""create or replace temp table actions as
         select a.action_id, coalesce(l.person_id, a.person) as person_id, a.customer_id, a.purpose, {columns},
-            a.kind, a.channel, a.subject, a.gain, a.at, a.expires_at, a.reason,
-            epoch(a.at - getvariable('now')) / 3600.0 as hours_until
+            a.kind, a.channel, a.subject, round(a.gain, 4) as gain, a.at, a.expires_at, a.reason,
+            floor(epoch(a.at - getvariable('now')) / 3600.0) as hours_until
         from {NEXT_ACTIONS} a left join links l on l.kind = 'customer' and l.value = a.customer_id
         left join people p on p.person_id = coalesce(l.person_id, a.person)
         where a.kind <> {literal(NONE)} and a.expires_at > getvariable('now')"""

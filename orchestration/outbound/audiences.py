@@ -129,7 +129,7 @@ def select(people: People, settings: Settings, name: str, audience: Audience) ->
         "create or replace temp table living as select * from allowed anti join gone using (person_id)"
     )
     _name(con, audience)
-    rows = con.execute(_leaving(audience, key)).to_arrow_table()
+    rows = con.sql(_leaving(audience, key)).to_arrow_table()
     steps = [
         _count(con, table)
         for table in ("matched", "allowed", "living", "living semi join named using (person_id)")

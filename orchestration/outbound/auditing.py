@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import pathlib
 from collections.abc import Collection
+from typing import Any
 
 from contracts.outbound import OutboundError, Webhook
 from contracts.settings import Retailer, Settings
@@ -50,6 +51,44 @@ def audit(settings: Settings, retailer: Retailer, people: People | None = None) 
     known = people or load_people(settings, retailer)
     with Outbox(settings.outbound) as outbox:
         return [finding for finding, _ in _findings(settings, retailer, known, outbox)]
+
+
+def judge(settings: Settings, retailer: Retailer) -> dict[str, tuple[bool, str, list[dict[str, Any]]]]:
+    """What the asset's checks ask.
+
+    Returns:
+        By name: whether it holds, in words, and the evidence by place. ``consent``: nobody who may not be there;
+        ``counts``: as many rows as were chosen last, files whole; ``deliveries``: no destination is dead.
+
+    Raises:
+        OutboundError: The lake cannot be used.
+    """
+    if not (settings.outbound / "outbox.sqlite").is_file():
+        return dict.fromkeys(("consent", "counts", "deliveries"), (True, "Nothing has left yet.", []))
+    people = load_people(settings, retailer)
+    found = audit(settings, retailer, people)
+    with Outbox(settings.outbound) as outbox:
+        chosen, waiting = outbox.chosen(), outbox.waiting()
+    rows = [{**dataclasses.asdict(finding), "chosen": chosen.get(finding.audience)} for finding in found]
+    unlawful = sum(finding.unlawful for finding in found)
+    broken = [row for row in rows if row["problem"]]
+    wrong = [row for row in rows if row["rows"] != row["chosen"]]
+    dead = sorted({message.destination for message in waiting if message.dead})
+    held = [{"destination": m.destination, "audience": m.audience, "attempts": m.attempts, "error": m.error}
+            for m in waiting[:20]]  # fmt: skip
+    return {
+        "consent": (
+            unlawful == 0 and not broken,
+            f"{unlawful} rows without consent at {len(found)} places.",
+            rows,
+        ),
+        "counts": (
+            not wrong and not broken,
+            f"{len(wrong)} of {len(found)} places differ from what was chosen.",
+            rows,
+        ),
+        "deliveries": (not dead, f"Dead: {', '.join(dead) or 'none'}; {len(waiting)} messages wait.", held),
+    }
 
 
 def expel_unlawful(

@@ -116,6 +116,7 @@ def export(
                 errors.append(str(error))
                 continue
             counts[name] = chosen.counts
+            outbox.choose(name, chosen.rows.num_rows)
             say(
                 f"{name}: "
                 + ", ".join(f"{value} {what.replace('_', ' ')}" for what, value in chosen.counts.items())

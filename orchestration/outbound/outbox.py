@@ -84,6 +84,14 @@ class Outbox:
         """Everywhere that something was written to."""
         return [Place(*row) for row in self._con.execute("select * from written order by 1, 2, 4")]
 
+    def choose(self, audience: str, rows: int) -> None:
+        """Remember how many rows an audience had when it was chosen last."""
+        self._con.execute("insert or replace into chosen values (?, ?)", (audience, rows))
+
+    def chosen(self) -> dict[str, int]:
+        """Rows of every audience when it was chosen last."""
+        return dict(self._con.execute("select audience, rows from chosen").fetchall())
+
     def recipients(self, persons: Sequence[str]) -> list[str]:
         """Destinations that were ever told of some of these persons."""
         marks = ", ".join("?" * len(persons))

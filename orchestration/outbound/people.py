@@ -94,7 +94,7 @@ def load_people(settings: Settings, retailer: Retailer, memory_limit: str = "2GB
 
 
 def _behaviour(con: duckdb.DuckDBPyConnection) -> None:
-    days = "epoch(getvariable('now') - {0}) / 86400.0"
+    days = "floor(epoch(getvariable('now') - {0}) / 86400.0)"
     con.execute(
         f"""create temp table behaviour as
         with facts as (
@@ -124,7 +124,7 @@ def _behaviour(con: duckdb.DuckDBPyConnection) -> None:
         select person_id, {days.format("first_at")} as days_since_first_seen,
             {days.format("last_at")} as days_since_last_seen,
             coalesce(visits, 0)::double as visits, channels::double as channels, favourite_channel, last_channel,
-            orders::double as orders, coalesce(spend, 0)::double as spend,
+            orders::double as orders, round(coalesce(spend, 0), 2)::double as spend,
             {days.format("bought_at")} as days_since_purchase, favourite_department
         from facts left join favourite using (person_id) left join departments using (person_id)
             left join came using (person_id)"""
@@ -153,7 +153,7 @@ def _moments(con: duckdb.DuckDBPyConnection) -> None:
             select person_id, count(*) filter ({recent}) as bad_moments,
                 count(*) filter ({recent} and recovered_at is null) as open_moments,
                 arg_max(kind, (occurred_at, event_id)) filter ({recent}) as last_bad_moment,
-                epoch(getvariable('now') - max(occurred_at)) / 86400.0 as days_since_bad_moment
+                floor(epoch(getvariable('now') - max(occurred_at)) / 86400.0) as days_since_bad_moment
             from moments where kind in ({kinds}) and occurred_at <= getvariable('now') group by person_id
         )
         select person_id, coalesce(bad_moments, 0)::double as bad_moments,
@@ -173,7 +173,7 @@ def _kpis(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> None:
     joined = ["everyone"]
     for name in PERSON_KPIS:
         query = ibis.to_sql(kpis.measure(name, tables, window, [kpis.PERSON]), dialect="duckdb")
-        finite = f"case when isfinite(value) then value end as {name}"
+        finite = f"case when isfinite(value) then round(value, 4) end as {name}"
         con.execute(f"create temp table kpi_{name} as select person_id, {finite} from ({query})")
         joined.append(f"left join kpi_{name} using (person_id)")
     con.execute(f"create temp table kpi as select * from {' '.join(joined)}")
@@ -182,8 +182,8 @@ def _kpis(con: duckdb.DuckDBPyConnection, now: dt.datetime) -> None:
 def _segments(con: duckdb.DuckDBPyConnection) -> None:
     from training.relationship.segments import rfm
 
-    rows = con.execute(
-        """select person_id, days_since_purchase, orders, spend from behaviour where orders > 0 order by person_id"""
+    rows = con.sql(
+        "select person_id, days_since_purchase, orders, spend from behaviour where orders > 0 order by person_id"
     ).to_arrow_table()
     names: Any = []
     if rows.num_rows:
@@ -205,7 +205,10 @@ def _predictions(con: duckdb.DuckDBPyConnection, settings: Settings, absent: dic
                 numbers = {name: arrays[name].astype(np.float64) for name in ("churn", "value")}
                 found = pa.table(
                     {"customer_id": arrays["customers"].astype(str)}
-                    | {name: pa.array(values, mask=~np.isfinite(values)) for name, values in numbers.items()}
+                    | {
+                        name: pa.array(np.round(values, 4), mask=~np.isfinite(values))
+                        for name, values in numbers.items()
+                    }
                 )
         except (KeyError, ValueError, OSError) as error:
             raise OutboundError(
