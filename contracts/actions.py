@@ -24,6 +24,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 NONE = "none"
 """Kind of an action that is no contact."""
 
+ACTIONS_FILE = "actions.sqlite"
+"""Where the server finds the newest actions, beside the overview: table ``actions`` of ``customer_id`` and ``record``
+(the action as JSON)."""
+
 Identity = Annotated[str, msgspec.Meta(pattern="^a_[0-9a-f]{24}$")]
 
 

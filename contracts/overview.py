@@ -112,6 +112,22 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel or a department contributes to the shop's revenue.
+
+    Attributes:
+        by: ``channel`` or ``department``.
+        name: Which.
+        share: Share of revenue.
+        revenue: Money.
+    """
+
+    by: str
+    name: str
+    share: float
+    revenue: float
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A group of customers who are alike.
 
@@ -144,6 +160,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         moment_days: Moments over time.
         moments: Moments by kind, the worst first.
         credits: Attribution by method and channel.
+        contributions: Revenue by channel and by department, over the days of the KPIs.
         segments: Groups of customers.
     """
 
@@ -159,4 +176,5 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     moment_days: tuple[MomentDay, ...] = ()
     moments: tuple[MomentKind, ...] = ()
     credits: tuple[Credit, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
     segments: tuple[Segment, ...] = ()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from contracts.outbound import Audience, Destination, OutboundError, anchor_destination, check_outbound
+from contracts.policy import ActionPolicy, PolicyError, check_policy
 
 RETAILERS = pathlib.Path(__file__).resolve().parent.parent / "orchestration" / "retailers"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -42,6 +43,20 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_hours_between: float = 0.0
 
 
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number of the shop that must not have fallen when a release is to be promoted.
+
+    Attributes:
+        kpi: Name of a KPI (`orchestration/lake/kpis.py`).
+        most_drop: Share by which it may be worse than in the days before.
+        days: Latest days, compared with as many before.
+    """
+
+    kpi: str
+    most_drop: Share = 0.2
+    days: Positive = 28
+
+
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a challenger must show on the frozen set.
 
@@ -49,10 +64,12 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least_ratio: Lower bound of its NDCG@10 over the best baseline's must exceed this; below 1 only for
             shops (or tests) with too few requests for a narrow interval.
         approval: ``gate``: a challenger that passes becomes champion; ``person``: it waits for one.
+        guards: Numbers of the shop that must not have fallen.
     """
 
     least_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     approval: Literal["gate", "person"] = "gate"
+    guards: tuple[Guard, ...] = ()
 
 
 Path = str | tuple[str, ...]
@@ -153,6 +170,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         mapping: Feeds of the source ``files``, by name.
         audiences: Who leaves the platform, by name.
         destinations: Files, tables and webhooks that they go to, by name.
+        actions: Whether, how and how often the shop contacts people (`contracts.policy`).
     """
 
     name: str
@@ -176,6 +194,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mapping: dict[str, Feed] = {}
     audiences: dict[str, Audience] = {}
     destinations: dict[str, Destination] = {}
+    actions: ActionPolicy = ActionPolicy()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,7 +336,8 @@ def read_retailer(settings: Settings) -> Retailer:
     check_feeds(retailer.mapping, retailer.connections, path.name)
     try:
         check_outbound(retailer.audiences, retailer.destinations, retailer.connections, path.name)
-    except OutboundError as error:
+        check_policy(retailer.actions, path.name)
+    except (OutboundError, PolicyError) as error:
         raise SettingsError(str(error)) from error
     folder = path.resolve().parent
     retailer = msgspec.structs.replace(

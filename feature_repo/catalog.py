@@ -15,6 +15,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from contracts import features
+from contracts.predictions import PREDICTION_COLUMNS
 from feature_repo import transforms
 from feature_repo.transforms.product import CHANGE_AFTER
 
@@ -120,6 +121,31 @@ VIEWS: dict[str, ViewSpec] = {
     )
 }
 """All views by name."""
+
+
+def _not_computed(events: ir.Table, products: ir.Table) -> ir.Table:
+    raise UnknownViewError("predictions are stored by the models' own run, not computed from events")
+
+
+PREDICTIONS = ViewSpec(
+    "customer_prediction",
+    ("customer_id",),
+    PREDICTION_COLUMNS,
+    "customer_id",
+    _not_computed,
+    "What the models said of a customer: churn, value, next visit, intent, effect of a contact, segments; one row per "
+    "moment of predicting, so a join at an earlier moment sees the prediction that was known then.",
+)
+"""A view whose rows are written by `orchestration/lake/predictions.py`; it exists once the first are."""
+
+
+def stored(name: str) -> ViewSpec:
+    """The view of that name, computed from events or not.
+
+    Raises:
+        UnknownViewError: No such view.
+    """
+    return PREDICTIONS if name == PREDICTIONS.name else view(name)
 
 
 def view(name: str) -> ViewSpec:

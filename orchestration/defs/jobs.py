@@ -13,9 +13,15 @@ RETRAIN = "retrain"
 RELEASE = "release"
 PEOPLE = "people"
 RELATIONSHIP = "relationship"
+ACTIONS = "next_actions"
 OUTBOUND = "outbound"
-JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP, OUTBOUND)
+JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP, ACTIONS, OUTBOUND)
 
+OUTLOOK = (
+    "people/relationship", "people/trials", "people/segments", "people/contacts", "people/intent",
+    "people/next_visit", "people/predictions", "people/actions",
+)  # fmt: skip
+"""Who customers are to the shop and what comes next; needs more history than a young shop has."""
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
 
 
@@ -24,7 +30,7 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
     tags = {"owner": retailer.owners[0]}
     # The drain has its own job; churn and value need more history than a young shop has; nothing leaves the
     # platform unless somebody asks for it.
-    apart = dg.AssetSelection.assets("lake/live_events", "people/relationship", "outbound/audiences")
+    apart = dg.AssetSelection.assets("lake/live_events", *OUTLOOK, "outbound/audiences")
     jobs = [
         dg.define_asset_job(
             FULL_PIPELINE,
@@ -64,9 +70,16 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             tags=tags,
         ),
         dg.define_asset_job(
+            ACTIONS,
+            selection=dg.AssetSelection.assets("people/predictions", "people/actions"),
+            description="Everybody's next best action from the newest predictions, without training.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
             RELATIONSHIP,
-            selection=dg.AssetSelection.assets("people/relationship"),
-            description="Train churn and customer value on the newest snapshot and judge them on the latest 91 days.",
+            selection=dg.AssetSelection.assets(*OUTLOOK),
+            description="Train and judge the models of people (churn, value, segments, contacts, intent, next visit), "
+            "predict for every customer, and choose everybody's next best action.",
             tags=tags,
         ),
         dg.define_asset_job(

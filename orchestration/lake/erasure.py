@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from contracts.actions import ACTIONS_FILE
 from contracts.identity import Tombstones
 from contracts.settings import Settings, read_retailer
 from feature_repo.snapshots import connect
@@ -33,6 +34,7 @@ from orchestration.lake import erasure_shield as shield
 from orchestration.lake.erasure_delta import TableEraser, find_tables
 from orchestration.lake.erasure_search import Trace, find_traces, needles, trace
 from orchestration.lake.erasure_sqlite import (
+    erase_actions,
     erase_decisions,
     erase_inbox,
     erase_online,
@@ -40,6 +42,7 @@ from orchestration.lake.erasure_sqlite import (
     redact_any,
 )
 from orchestration.lake.erasure_subject import Subject, find_subject
+from orchestration.lake.predictions import FAMILIES
 
 if TYPE_CHECKING:
     from orchestration.outbound.forgetting import Forgotten
@@ -180,11 +183,15 @@ def _each_store(
         note(path, found.rows, found.mentions)
     online = settings.features / "online.db"
     note(online, erase_online(online, subject, dry_run))
+    actions = settings.overview / ACTIONS_FILE
+    note(actions, erase_actions(actions, subject, dry_run))
     note(settings.decisions, erase_decisions(settings.decisions, subject, dry_run))
     note(settings.profiles, _histories(settings, subject, dry_run))
     for frozen in sorted((settings.home / "evaluation").glob("*.parquet")):
         note(frozen, _frozen(settings, frozen, subject, dry_run))
-    expectations = [*settings.overview.glob("*.npz"), *(settings.bundles / "customers").glob("*/*.npz")]
+    expectations = [*settings.overview.glob("*.npz")]
+    for family in FAMILIES:
+        expectations += (settings.bundles / family).glob("*/*.npz")
     for path in sorted(expectations):
         note(path, _expected(path, subject, dry_run))
     return stores

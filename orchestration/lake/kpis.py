@@ -1,15 +1,16 @@
 """The shop's numbers, each defined once as an Ibis expression; dashboards, gates and experiments use these.
 
-A KPI is a function from tables and a window of time to an Ibis table with one row, or one row per group. No
-backend is called here: the same expressions run on DuckDB and Spark. A share over nobody is null, not 0.
+A KPI is a function from tables and a window of time to an Ibis table with one row, or one row per group. A definition
+calls no backend: the same expressions run on DuckDB and Spark. A share over nobody is null, not 0.
 
-Belongs here: definitions. Does not belong here: reading tables, drawing charts.
+Belongs here: definitions, which tables they read, whose part of them. Does not belong here: drawing charts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,47 @@ def measure(name: str, tables: Tables, window: Window, by: Sequence[str] = ()) -
     if by:
         return rows.group_by(list(by)).aggregate(**numbers).order_by(list(by))
     return rows.aggregate(**numbers)
+
+
+def attach_tables(con: Any, lake: pathlib.Path) -> Tables:
+    """The tables that KPIs are computed from, as every reader of KPIs sees them.
+
+    Args:
+        con: A DuckDB connection; gets views ``known``, ``sessions``, ``moments`` and ``products``.
+        lake: Folder of the lake, with identities, sessions and moments.
+
+    Raises:
+        SnapshotError: A table is missing.
+    """
+    import ibis
+
+    from feature_repo.snapshots import attach
+
+    for name, folder in (("events", "events"), ("persons", "identity_events"), ("sessions", "sessions"),
+                         ("moments", "moments"), ("products", "products")):  # fmt: skip
+        attach(con, name, lake / folder)
+    con.execute(
+        """create or replace temp view known as select e.*, p.person_id from events e
+        join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
+    )
+    backend = ibis.duckdb.from_connection(con)
+    return Tables(*(backend.table(name) for name in ("known", "sessions", "moments", "products")))
+
+
+def among(tables: Tables, people: Any) -> Tables:
+    """The same shop as if only some people came to it: how an experiment reads a KPI in each of its arms.
+
+    Args:
+        tables: What KPIs are computed from.
+        people: Ibis table with ``person_id``.
+    """
+    who = people.select("person_id").distinct()
+    return dataclasses.replace(
+        tables,
+        events=tables.events.semi_join(who, "person_id"),
+        sessions=tables.sessions.semi_join(who, "person_id"),
+        moments=tables.moments.semi_join(who, "person_id"),
+    )
 
 
 def _inside(table: Any, column: str, window: Window) -> Any:

@@ -11,11 +11,9 @@ from contracts.actions import NONE
 from contracts.outbound import OutboundError
 from contracts.settings import Settings
 from feature_repo.snapshots import SnapshotError, attach, literal, quoted
+from orchestration.lake.next_actions import ACTIONS
 from orchestration.outbound.fields import PEOPLE
 from orchestration.outbound.people import People
-
-NEXT_ACTIONS = "next_actions"
-"""Table of the lake with the columns of `contracts.actions.Action`."""
 
 
 def load_actions(people: People, settings: Settings) -> None:
@@ -26,7 +24,7 @@ def load_actions(people: People, settings: Settings) -> None:
     """
     con = people.con
     try:
-        people.versions[NEXT_ACTIONS] = attach(con, NEXT_ACTIONS, settings.lake / NEXT_ACTIONS)
+        people.versions[ACTIONS.name] = attach(con, "advice", ACTIONS.path(settings.lake))
     except SnapshotError as error:
         raise OutboundError("there are no next best actions yet: run the job relationship") from error
     columns = ", ".join(f"p.{quoted(name)}" for name in PEOPLE)
@@ -35,7 +33,7 @@ def load_actions(people: People, settings: Settings) -> None:
         select a.action_id, coalesce(l.person_id, a.person) as person_id, a.customer_id, a.purpose, {columns},
             a.kind, a.channel, a.subject, round(a.gain, 4) as gain, a.at, a.expires_at, a.reason,
             floor(epoch(a.at - getvariable('now')) / 3600.0) as hours_until
-        from {NEXT_ACTIONS} a left join links l on l.kind = 'customer' and l.value = a.customer_id
+        from advice a left join links l on l.kind = 'customer' and l.value = a.customer_id
         left join people p on p.person_id = coalesce(l.person_id, a.person)
         where a.kind <> {literal(NONE)} and a.expires_at > getvariable('now')"""
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from contracts.predictions import CONTACT_CHANNELS
 from orchestration.lake import kpis
 
 Type = Literal["number", "text", "flag", "time"]
@@ -64,8 +65,19 @@ _PEOPLE = (
     Field("days_since_bad_moment", "number", "moments", "Whole days since their latest bad moment."),
     *map(_kpi, PERSON_KPIS),
     Field("segment", "text", "segment", "Group by recency, frequency and money, such as 'champions' or 'slipping'."),
+    Field("behaviour_segment", "text", "prediction", "Group by behaviour, named by what sets it apart."),
+    Field("taste_segment", "text", "prediction", "Group by taste, named by what sets it apart."),
     Field("churn", "number", "prediction", "Chance that they do not buy in the time the model looks ahead."),
     Field("value", "number", "prediction", "Expected spend in the time the model looks ahead."),
+    Field("days_to_visit", "number", "prediction", "Days until a visit is as likely as not."),
+    Field("visit_soon", "number", "prediction", "Chance of a visit in the time the model calls soon."),
+    Field("intent", "number", "prediction", "Chance of a purchase as their latest session stood after its last act."),
+    *(
+        Field(f"uplift_{c}", "number", "prediction", f"Change of a visit's chance by a contact over {c.replace('_', ' ')}.")
+        for c in CONTACT_CHANNELS
+    ),
+    Field("likely_channel", "text", "prediction", "Channel where their next visit is most likely."),
+    Field("likely_action", "text", "prediction", "What their next visit is most likely about."),
 )  # fmt: skip
 
 _ACTIONS = (

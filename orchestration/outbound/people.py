@@ -11,7 +11,6 @@ import datetime as dt
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from contracts.identity import LOGIN
@@ -25,12 +24,10 @@ from orchestration.lake.identity_tables import EVENT_PERSONS, LINKS
 from orchestration.lake.people import MOMENTS, SESSIONS_TABLE
 from orchestration.lake.tables import TABLES
 from orchestration.outbound.fields import KPI_DAYS, MOMENT_DAYS, PEOPLE, PERSON_KPIS
+from orchestration.outbound.outlook import load_outlook
 
 PASSIVE = "('impression', 'delivery')"
 """What happens to a person without their doing (`contracts.sessions.PASSIVE`)."""
-
-PREDICTIONS_FILE = "customers.npz"
-"""Churn and value that the job ``relationship`` publishes, in ``Settings.overview``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +76,12 @@ def load_people(settings: Settings, retailer: Retailer, memory_limit: str = "2GB
         now = latest.astimezone(dt.UTC)
     con.execute("set variable now = ?::timestamptz", [now])
     con.execute("create temp table links as select * from identity_links where state = 'linked'")
-    absent: dict[str, str] = {}
     _behaviour(con)
     _profile(con)
     _moments(con)
     _kpis(con, now)
     _segments(con)
-    _predictions(con, settings, absent)
+    absent = _predictions(con, settings)
     columns = ", ".join(quoted(name) for name in PEOPLE)
     parts = ("profile", "bad", "kpi", "segments", "predictions")
     joins = " ".join(f"left join {part} using (person_id)" for part in parts)
@@ -194,29 +190,12 @@ def _segments(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _predictions(con: duckdb.DuckDBPyConnection, settings: Settings, absent: dict[str, str]) -> None:
-    path = settings.overview / PREDICTIONS_FILE
-    empty = pa.table({"customer_id": pa.array([], pa.string()), "churn": pa.array([], pa.float64()),
-                      "value": pa.array([], pa.float64())})  # fmt: skip
-    found = empty
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                numbers = {name: arrays[name].astype(np.float64) for name in ("churn", "value")}
-                found = pa.table(
-                    {"customer_id": arrays["customers"].astype(str)}
-                    | {
-                        name: pa.array(np.round(values, 4), mask=~np.isfinite(values))
-                        for name, values in numbers.items()
-                    }
-                )
-        except (KeyError, ValueError, OSError) as error:
-            raise OutboundError(
-                f"the predictions at {path} cannot be used: {error}; run the job relationship again"
-            ) from error
-    else:
-        absent |= dict.fromkeys(("churn", "value"), "run the job relationship")
+def _predictions(con: duckdb.DuckDBPyConnection, settings: Settings) -> dict[str, str]:
+    """Table `predictions`; what nothing is known of."""
+    found, absent = load_outlook(settings)
     con.register("predicted", found)
+    columns = ", ".join(quoted(name) for name in found.column_names if name != "customer_id")
     con.execute(
-        "create temp table predictions as select person_id, churn, value from accounts join predicted using (customer_id)"
+        f"create temp table predictions as select person_id, {columns} from accounts join predicted using (customer_id)"
     )
+    return absent

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from contracts.actions import Action
 from contracts.decisions import Decision
 from contracts.events import ACTIONS, CHANNELS
 from contracts.moments import BAD
@@ -20,7 +21,9 @@ from contracts.overview import Kpi, Overview
 from serving.engine.items import ItemTable
 from serving.pages.render import common, template
 from serving.profiles.history import History, to_moment
+from serving.profiles.intent import LiveIntent
 from serving.profiles.moments import LiveMoment
+from serving.profiles.outlook import Outlook
 from serving.profiles.predictions import Expectation
 from serving.server import Server
 
@@ -51,6 +54,23 @@ class Visit:
     spent: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Coming:
+    """What is known of a customer's future; None where nothing is.
+
+    Attributes:
+        expected: Churn and value.
+        outlook: Segments, next visit, effects of contacts.
+        action: The next best action.
+        intent: Of the session that is under way.
+    """
+
+    expected: Expectation | None = None
+    outlook: Outlook | None = None
+    action: Action | None = None
+    intent: LiveIntent | None = None
+
+
 def render_overview(server: Server, overview: Overview | None, problem: str) -> str:
     """The shop at a glance."""
     charts = {} if overview is None else msgspec.to_builtins(overview)
@@ -70,7 +90,7 @@ def render_customer(
     customer_id: str,
     history: History,
     moments: Sequence[LiveMoment],
-    expected: Expectation | None,
+    coming: Coming,
     answer: Decision | None,
     problem: str,
 ) -> str:
@@ -81,7 +101,7 @@ def render_customer(
         customer_id: Asked for, may be empty.
         history: What is known of them.
         moments: Those of their live events, in order of time.
-        expected: Churn and value, or None where nothing is published.
+        coming: What is known of their future.
         answer: What would be shown now, or None.
         problem: Why there is no answer.
     """
@@ -90,7 +110,8 @@ def render_customer(
     examples = [] if snapshot is None else snapshot.customers[:4].tolist()
     return template("customer.html").render(
         **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
-        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=expected,
+        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=coming.expected,
+        outlook=coming.outlook, action=coming.action, intent=coming.intent,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 from contracts.settings import Retailer
 from orchestration.conditions import LAKE_POOL, owners
 from orchestration.defs.people.assets import IDENTITIES, MOMENTS
+from orchestration.defs.people.outlook import ACTIONS
 from orchestration.metadata import markdown_table
 from orchestration.resources import Shop
 
@@ -28,7 +29,7 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
         key=AUDIENCES,
         group_name=GROUP,
         owners=owners(retailer),
-        deps=[IDENTITIES, MOMENTS],
+        deps=[IDENTITIES, MOMENTS, ACTIONS],
         kinds={"duckdb", "sqlite"},
         pool=LAKE_POOL,
         description="Audiences and next best actions at their files, SQL tables and signed webhooks, within consent.",

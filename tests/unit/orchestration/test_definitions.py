@@ -19,6 +19,8 @@ KEYS = {
     "loop/evidence",
     "people/identities", "people/moments", "people/overview", "people/relationship",
     "outbound/audiences",
+    "people/trials", "people/segments", "people/contacts", "people/intent", "people/next_visit",
+    "people/predictions", "people/actions",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
@@ -50,6 +52,7 @@ def test_jobs_an_engineer_would_look_for(definitions: dg.Definitions) -> None:
     assert set(JOB_NAMES) == {
         "full_pipeline", "daily_features", "ingest_live", "retrain", "release", "people", "relationship",
         "outbound",
+        "next_actions",
     }  # fmt: skip
     for name in JOB_NAMES:
         job = definitions.resolve_job_def(name)
