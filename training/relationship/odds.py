@@ -39,7 +39,9 @@ class Odds:
         traits: Columns of X that may move the effect.
         mean: float64[1 + traits] of log-odds and traits.
         scale: float64[1 + traits].
-        weight: float64[3 + 1 + traits]: intercept, slope of the log-odds, the contact, the contact by each.
+        weight: float64[3 + 1 + 2 traits]: intercept, slope of the log-odds, the contact, the contact by log-odds and by
+            each trait, each trait by itself (the trees have learned from contacted customers too, and what a trait does
+            to the effect has gone into them).
     """
 
     trees: tuple[lgb.Booster, ...]
@@ -52,8 +54,9 @@ class Odds:
         """float64[C, F] to float64[C]: change of the chance of a response by a contact."""
         rows = np.asarray(X, np.float64)
         base = np.mean([tree.predict(rows, raw_score=True, num_threads=1) for tree in self.trees], axis=0)
-        bare = self.weight[0] + self.weight[1] * base
-        moved = bare + self.weight[2] + self._standard(rows, base) @ self.weight[3:]
+        z, size = self._standard(rows, base), 1 + len(self.traits)
+        bare = self.weight[0] + self.weight[1] * base + z[:, 1:] @ self.weight[3 + size :]
+        moved = bare + self.weight[2] + z @ self.weight[3 : 3 + size]
         return special.expit(moved) - special.expit(bare)
 
     def _standard(self, rows: Floats, base: Floats) -> Floats:
@@ -119,8 +122,8 @@ def fit(
     mean, scale = np.nanmean(z, axis=0), np.nanstd(z, axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     z = np.where(np.isfinite(z), (z - mean) / scale, 0.0)
-    design = np.column_stack([np.ones(len(y)), base, arm, z * arm[:, None]])
-    penalty = np.array([0.0, 0.0, 0.0, *[RIDGE] * z.shape[1]])
+    design = np.column_stack([np.ones(len(y)), base, arm, z * arm[:, None], z[:, 1:]])
+    penalty = np.array([0.0, 0.0, 0.0, *[RIDGE] * (design.shape[1] - 3)])
     start = np.zeros(design.shape[1])
     start[1] = 1.0
 
