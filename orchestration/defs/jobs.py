@@ -15,7 +15,17 @@ PEOPLE = "people"
 RELATIONSHIP = "relationship"
 ACTIONS = "next_actions"
 OUTBOUND = "outbound"
-JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP, ACTIONS, OUTBOUND)
+JOB_NAMES = (
+    FULL_PIPELINE,
+    DAILY_FEATURES,
+    INGEST_LIVE,
+    RETRAIN,
+    RELEASE,
+    PEOPLE,
+    RELATIONSHIP,
+    ACTIONS,
+    OUTBOUND,
+)
 
 OUTLOOK = (
     "people/relationship", "people/trials", "people/segments", "people/contacts", "people/intent",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import pathlib
+import re
 
 import pytest
 
+from contracts.events import decode_event
 from contracts.outbound import Files, Table, Webhook
-from contracts.settings import Retailer, SettingsError, read_retailer, read_settings
+from contracts.settings import ROOT, Retailer, SettingsError, read_retailer, read_settings
+from orchestration.outbound.audiences import check_audience
 
 HEAD = "name: toy\ntitle: Toy\nsource: files\nfirst_day: 2025-01-01\nlast_day: 2025-02-01\n"
 GOOD = """
@@ -67,3 +72,24 @@ def test_a_private_receiver_may_speak_http(tmp_path: pathlib.Path) -> None:
     hook = retailer(tmp_path, text).destinations["hook"]
     assert isinstance(hook, Webhook)
     assert hook.private
+
+
+def test_the_page_that_explains_it_is_right(tmp_path: pathlib.Path) -> None:
+    page = (ROOT / "docs" / "audiences.md").read_text()
+    blocks = re.findall(r"```(yaml|json)\n(.*?)```", page, re.DOTALL)
+    shop = retailer(tmp_path, next(text for kind, text in blocks if kind == "yaml"))
+    assert set(shop.destinations) == {"exchange", "crm", "helpdesk"}
+    for name, audience in shop.audiences.items():
+        check_audience(name, audience)
+    message, event = (json.loads(text.replace("…", "")) for kind, text in blocks if kind == "json")
+    assert set(message["data"]) == {
+        "retailer",
+        "simulated",
+        "audience",
+        "purpose",
+        "added",
+        "changed",
+        "removed",
+    }
+    received = dt.datetime(2025, 7, 2, tzinfo=dt.UTC)
+    assert decode_event(json.dumps(event).encode(), received).decision_id == event["decision_id"]
