@@ -57,18 +57,20 @@ def judge(settings: Settings, retailer: Retailer) -> dict[str, tuple[bool, str, 
     """What the asset's checks ask.
 
     Returns:
-        By name: whether it holds, in words, and the evidence by place. ``consent``: nobody who may not be there;
+        By name: whether it holds, in words, and the evidence by place. ``complete``: nothing failed; ``consent``: nobody who may not be there;
         ``counts``: as many rows as were chosen last, files whole; ``deliveries``: no destination is dead.
 
     Raises:
         OutboundError: The lake cannot be used.
     """
     if not (settings.outbound / "outbox.sqlite").is_file():
-        return dict.fromkeys(("consent", "counts", "deliveries"), (True, "Nothing has left yet.", []))
+        return dict.fromkeys(
+            ("complete", "consent", "counts", "deliveries"), (True, "Nothing has left yet.", [])
+        )
     people = load_people(settings, retailer)
     found = audit(settings, retailer, people)
     with Outbox(settings.outbound) as outbox:
-        chosen, waiting = outbox.chosen(), outbox.waiting()
+        chosen, waiting, problems = outbox.chosen(), outbox.waiting(), outbox.problems()
     rows = [{**dataclasses.asdict(finding), "chosen": chosen.get(finding.audience)} for finding in found]
     unlawful = sum(finding.unlawful for finding in found)
     broken = [row for row in rows if row["problem"]]
@@ -77,6 +79,7 @@ def judge(settings: Settings, retailer: Retailer) -> dict[str, tuple[bool, str, 
     held = [{"destination": m.destination, "audience": m.audience, "attempts": m.attempts, "error": m.error}
             for m in waiting[:20]]  # fmt: skip
     return {
+        "complete": (not problems, "; ".join(problems) or "Nothing failed.", []),
         "consent": (
             unlawful == 0 and not broken,
             f"{unlawful} rows without consent at {len(found)} places.",

@@ -133,6 +133,7 @@ def export(
             )
         sent = _send(settings, retailer, people, outbox, patience, errors)
         errors += [f"{step.audience} to {step.destination}: {step.error}" for step in steps if step.error]
+        outbox.complain(errors)
         return Exported(people.now, counts, tuple(steps), tuple(sent), tuple(retired), tuple(errors))
 
 

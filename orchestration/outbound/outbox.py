@@ -92,6 +92,16 @@ class Outbox:
         """Rows of every audience when it was chosen last."""
         return dict(self._con.execute("select audience, rows from chosen").fetchall())
 
+    def complain(self, problems: Sequence[str]) -> None:
+        """Remember what failed in the last run, in place of the run before."""
+        with self.transaction() as con:
+            con.execute("delete from problems")
+            con.executemany("insert into problems values (?)", [(text,) for text in problems])
+
+    def problems(self) -> list[str]:
+        """What failed in the last run."""
+        return [row[0] for row in self._con.execute("select text from problems")]
+
     def recipients(self, persons: Sequence[str]) -> list[str]:
         """Destinations that were ever told of some of these persons."""
         marks = ", ".join("?" * len(persons))

@@ -23,6 +23,7 @@ create table if not exists written (
     destination text not null, audience text not null, kind text not null, place text not null, detail text not null,
     primary key (destination, audience, place)) strict;
 create table if not exists chosen (audience text primary key, rows integer not null) strict;
+create table if not exists problems (text text not null) strict;
 create table if not exists members (
     destination text not null, audience text not null, row_id text not null, person_id text not null, hash text not null,
     primary key (destination, audience, row_id)) strict, without rowid;

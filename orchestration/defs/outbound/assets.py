@@ -18,10 +18,6 @@ PATIENCE_SECONDS = 120.0
 """For which a run waits for receivers that fail; the rest is sent by the next run."""
 
 
-class OutboundFailedError(RuntimeError):
-    """Some destinations were not served; the message names each, and the others were."""
-
-
 def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
     """All assets of what leaves."""
 
@@ -56,8 +52,9 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
         if done.retired:
             metadata["emptied"] = ", ".join(done.retired)
         if done.errors:
-            context.add_output_metadata(metadata)
-            raise OutboundFailedError("; ".join(done.errors))
+            metadata["failed"] = "; ".join(
+                done.errors
+            )  # What was served stands; the check `complete` says the rest.
         return dg.MaterializeResult(metadata=metadata)
 
     return [audiences]

@@ -9,6 +9,7 @@ from orchestration.metadata import markdown_table
 from orchestration.resources import Shop
 
 NAMES = {
+    "complete": "Every audience could be chosen, and every destination was served.",
     "consent": "Nobody is at a destination who does not allow the audience's purpose, or was erased.",
     "counts": "Every destination holds as many rows as were chosen, and files are what their manifests name.",
     "deliveries": "No destination has used up its attempts.",

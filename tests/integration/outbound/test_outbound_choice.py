@@ -178,7 +178,7 @@ def test_three_files_say_the_same_and_are_what_their_manifests_name(shop: Settin
     assert json.loads(files.manifest_of(paths["csv"]).read_text())["guarded_cells"] == 1
     assert [(f.rows, f.unlawful, f.problem) for f in audit(shop, read_retailer(shop))] == [(3, 0, "")] * 3
     assert {name: passed for name, (passed, _, _) in judge(shop, read_retailer(shop)).items()} == {
-        "consent": True, "counts": True, "deliveries": True,
+        "complete": True, "consent": True, "counts": True, "deliveries": True,
     }  # fmt: skip
 
 
@@ -202,6 +202,7 @@ def test_who_withdraws_is_gone_even_where_the_audience_cannot_be_chosen(shop: Se
     broken = open_shop(shop.home.parent, YAML.replace("orders >= 2", "churn > 0.1"))
     done = exporting.export(broken, read_retailer(broken))
     assert "nothing is known yet" in done.errors[0]
+    assert judge(broken, read_retailer(broken))["complete"] == (False, done.errors[0], [])
     assert [(f.rows, f.unlawful, f.problem) for f in audit(broken, read_retailer(broken))] == [(2, 0, "")] * 3
 
 

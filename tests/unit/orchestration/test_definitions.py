@@ -91,7 +91,7 @@ def test_nothing_leaves_unless_asked(definitions: dg.Definitions) -> None:
     assert dg.AssetKey(["outbound", "audiences"]) not in full.asset_layer.executable_asset_keys
     keys = definitions.resolve_asset_graph().asset_check_keys
     checks = {key.name for key in keys if key.asset_key == dg.AssetKey(["outbound", "audiences"])}
-    assert checks == {"consent", "counts", "deliveries"}
+    assert checks == {"complete", "consent", "counts", "deliveries"}
 
 
 def test_events_are_daily_and_backfilled_in_one_run(graph: dg.AssetGraph) -> None:
