@@ -57,8 +57,9 @@ def judge(settings: Settings, retailer: Retailer) -> dict[str, tuple[bool, str, 
     """What the asset's checks ask.
 
     Returns:
-        By name: whether it holds, in words, and the evidence by place. ``complete``: nothing failed; ``consent``: nobody who may not be there;
-        ``counts``: as many rows as were chosen last, files whole; ``deliveries``: no destination is dead.
+        By name: whether it holds, in words, and the evidence by place. ``complete``: nothing failed; ``consent``: nobody
+        who may not be there; ``counts``: as many rows as were chosen last, files whole; ``deliveries``: no destination
+        is dead.
 
     Raises:
         OutboundError: The lake cannot be used.
