@@ -26,8 +26,8 @@ CUSTOMERS = "customers"
 """Family of churn and value."""
 VALUE_DAYS = 91
 """Horizon of value."""
-JUDGED_DAYS = {"segments": 0, "contacts": 56, "sessions": 28, "visits": 28}
-"""Families about people, and on how many of the latest days each is judged."""
+JUDGED_DAYS = {"segments": 1, "contacts": 56, "sessions": 28, "visits": 28}
+"""Families about people, and on how many of the latest days each is judged; segments have resamples for that."""
 EXPECTATIONS_FILE = "customers.npz"
 """Where the server looks for it, below ``Settings.overview`` (`serving/profiles/predictions.py`)."""
 

@@ -116,12 +116,14 @@ def measure(name: str, tables: Tables, window: Window, by: Sequence[str] = ()) -
     return rows.aggregate(**numbers)
 
 
-def attach_tables(con: Any, lake: pathlib.Path) -> Tables:
+def attach_tables(con: Any, lake: pathlib.Path, hold_from: dt.datetime | None = None) -> Tables:
     """The tables that KPIs are computed from, as every reader of KPIs sees them.
 
     Args:
         con: A DuckDB connection; gets views ``known``, ``sessions``, ``moments`` and ``products``.
         lake: Folder of the lake, with identities, sessions and moments.
+        hold_from: Hold what happened from this moment on in memory, for who measures many times; all is read anew for
+            each measure by default.
 
     Raises:
         SnapshotError: A table is missing.
@@ -137,8 +139,15 @@ def attach_tables(con: Any, lake: pathlib.Path) -> Tables:
         """create or replace temp view known as select e.*, p.person_id from events e
         join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
     )
+    names = ["known", "sessions", "moments", "products"]
+    if hold_from is not None:
+        for place, column in enumerate(("occurred_at", "started_at", "occurred_at")):
+            held = f"held_{names[place]}"
+            query = f"create or replace temp table {held} as select * from {names[place]} where {column} >= ?"
+            con.execute(query, [hold_from])
+            names[place] = held
     backend = ibis.duckdb.from_connection(con)
-    return Tables(*(backend.table(name) for name in ("known", "sessions", "moments", "products")))
+    return Tables(*(backend.table(name) for name in names))
 
 
 def among(tables: Tables, people: Any) -> Tables:

@@ -46,6 +46,10 @@ OUTCOME_DAYS = 7
 """After a contact, what a customer does within so many days counts as its outcome."""
 
 
+LATEST_TRIALS = 6
+"""Of each channel, so many of the latest trials are shown with the shop's KPIs by arm."""
+
+
 class TrialError(ValueError):
     """A record of trials that cannot be used; the message names the column and what was expected."""
 
@@ -95,7 +99,7 @@ def ingest_trials(lake: pathlib.Path, source: Any, tombstones: Tombstones | None
 def kpis_of_trials(
     lake: pathlib.Path, names: Sequence[str], memory_limit: str = "2GB"
 ) -> list[dict[str, str | float]]:
-    """KPIs by channel and arm, from the lake.
+    """KPIs by channel and arm over the latest trials, from the lake.
 
     Args:
         lake: Folder of the lake, with trials, identities, sessions and moments.
@@ -111,11 +115,20 @@ def kpis_of_trials(
     import ibis
 
     con = connect(memory_limit)
-    tables = kpis.attach_tables(con, lake)
-    attach(con, "trials", TRIALS.path(lake))
+    attach(con, "all_trials", TRIALS.path(lake))
+    con.execute(
+        f"""create temp table trials as select * from all_trials semi join (
+            select trial_id from all_trials group by trial_id
+            qualify row_number() over (partition by any_value(channel) order by max(sent_at) desc, trial_id)
+                <= {LATEST_TRIALS}) using (trial_id)"""
+    )
+    since = con.execute("select min(sent_at) from trials").fetchall()[0][0]
+    if since is None:
+        return []
+    tables = kpis.attach_tables(con, lake, since - dt.timedelta(days=OUTCOME_DAYS))
     attach(con, "links", LINKS.path(lake))
     con.execute(
-        """create temp view arms as select t.*, l.person_id from trials t
+        """create temp table arms as select t.*, l.person_id from trials t
         join links l on l.kind = 'customer' and l.value = t.customer_id and l.state = 'linked'
         where l.person_id is not null"""
     )

@@ -46,7 +46,7 @@ Flags = npt.NDArray[np.bool_]
 Progress = Callable[[str], None]
 
 DAY_US = 86_400_000_000
-LEAST = 200
+LEAST = 100
 """Fewest sessions with and without a purchase, in each part, that intent is learned from."""
 
 
