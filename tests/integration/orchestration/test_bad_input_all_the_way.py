@@ -164,16 +164,19 @@ def test_a_bot_is_named_and_takes_no_part(taken: tuple[pathlib.Path, int, Export
     folder, _, _ = taken
     con = connect()
     attach(con, "bots", BOTS.path(folder / "lake"))
-    attach(con, "moments", folder / "lake" / "moments")
+    attach(con, "sessions", folder / "lake" / "sessions")
+    attach(con, "persons", folder / "lake" / "identity_events")
     rows = con.sql("select kind, value, events, peak_per_second, quarantined from bots").fetchall()
     assert [(row[0], row[1], row[2], row[4]) for row in rows] == [("cookie", "crawler", 1500, True)]
     assert rows[0][3] >= 900
     assert person_of(folder)["cookie", "crawler"] is None
     assert sum("crawler" in row["identifiers"] for row in everything(folder)[0]) == 1500  # Kept all the same.
-    theirs = [row["event_id"] for row in everything(folder)[0] if "crawler" in row["identifiers"]]
-    found = con.sql("select event_id from moments").fetchall()
-    assert len(found) >= 20  # Searches that people made.
-    assert not {row[0] for row in found} & set(theirs)
+    events = everything(folder)[0]
+    theirs = {row["event_id"] for row in events if "crawler" in row["identifiers"]}
+    nobodys = {row[0] for row in con.sql("select event_id from persons where person_id is null").fetchall()}
+    assert theirs <= nobodys
+    acts = con.sql("select sum(acts) from sessions").fetchall()[0][0]
+    assert acts == len(events) - len(nobodys)
 
 
 def test_a_month_late_all_of_it_again_and_undone_merges(
