@@ -87,9 +87,9 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
         ),
         dg.define_asset_job(
             RELATIONSHIP,
-            selection=dg.AssetSelection.assets(*OUTLOOK),
+            selection=dg.AssetSelection.assets(*OUTLOOK, "people/overview"),
             description="Train and judge the models of people (churn, value, segments, contacts, intent, next visit), "
-            "predict for every customer, and choose everybody's next best action.",
+            "predict for every customer, choose everybody's next best action, and show it.",
             tags=tags,
         ),
         dg.define_asset_job(
