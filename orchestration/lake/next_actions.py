@@ -328,16 +328,12 @@ def read_actions(settings: Settings, customer_id: str | None = None) -> list[Act
     Raises:
         SnapshotError: There are none.
     """
-    from feature_repo.snapshots import attach, connect
+    from feature_repo.snapshots import attach, connect, literal
 
     con = connect()
     attach(con, "actions", ACTIONS.path(settings.lake))
-    where, values = ("where customer_id = ?", [customer_id]) if customer_id is not None else ("", [])
-    rows = (
-        con.execute(f"select * from actions {where} order by customer_id", values)
-        .to_arrow_table()
-        .to_pylist()
-    )
+    where = "" if customer_id is None else f"where customer_id = {literal(customer_id)}"
+    rows = con.sql(f"select * from actions {where} order by customer_id").to_arrow_table().to_pylist()
     con.close()
     return [from_row(row) for row in rows]
 

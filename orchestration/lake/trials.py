@@ -78,15 +78,23 @@ def trials_of(source: Any) -> pa.Table:
     return rows
 
 
-def ingest_trials(lake: pathlib.Path, source: Any, tombstones: Tombstones | None = None) -> writing.Commit:
+def ingest_trials(
+    lake: pathlib.Path,
+    source: Any,
+    tombstones: Tombstones | None = None,
+    until: dt.datetime | None = None,
+) -> writing.Commit:
     """Store the trials, in place of those before.
 
     Args:
         lake: Folder of the lake.
         source: Any source.
         tombstones: Customers who were erased are left out.
+        until: What was sent at or after this moment (with a zone) is left for later, or None.
     """
     rows = trials_of(source)
+    if until is not None:
+        rows = rows.filter(pc.less(rows["sent_at"], pa.scalar(until, TIMESTAMP)))
     if tombstones:
         gone = [
             tombstones.of_identifier(LOGIN, customer) in tombstones.digests

@@ -72,6 +72,12 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
     },
+    "next-action": {
+        "gain_over_none_ci_low": (">", 0),
+        "gain_over_all_ci_low": (">", 0),
+        "gain_over_random_ci_low": (">", 0),
+        "contacts_without_consent": ("==", 0),
+    },
     "catalogue-latency": {
         "p50_ms_1m_exact": ("<=", 10),
         "mismatches_10k_exact": ("==", 0),

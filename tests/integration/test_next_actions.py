@@ -24,7 +24,7 @@ from orchestration.sources import Window, load
 
 FIRST, DAYS = dt.date(2025, 1, 1), 250
 LAST = FIRST + dt.timedelta(days=DAYS - 1)
-KNOBS = {"seed": 3, "shoppers": 480, "days": DAYS, "first_day": FIRST.isoformat(), "holdout": 0.35}
+KNOBS = {"seed": 3, "shoppers": 600, "days": DAYS, "first_day": FIRST.isoformat(), "holdout": 0.5}
 NOW = dt.datetime.combine(LAST + dt.timedelta(days=1), dt.time(), dt.UTC)
 
 
@@ -127,7 +127,7 @@ def test_caps_count_contacts_that_the_stream_holds(
     attach(con, "persons", settings.lake / "identity_events")
     sent: dict[str, list[dt.datetime]] = {}
     for person, at in con.execute(
-        """select person_id, occurred_at from events join persons using (source, event_id)
+        """select person_id, events.occurred_at from events join persons using (source, event_id)
         where action = 'impression' and channel in ('email', 'sms', 'push', 'direct_mail') and person_id is not null"""
     ).fetchall():
         sent.setdefault(person, []).append(at)

@@ -1,5 +1,6 @@
 """Assets about what comes next: trials, models of people, predictions, the next best action."""
 
+import datetime as dt
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +50,9 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
 
         settings, profile = shop.settings(), shop.profile()
         source = load(profile.source, profile, settings)
-        commit = lake_trials.ingest_trials(settings.lake, source, read_tombstones(tombstones_path(settings)))
+        until = dt.datetime.combine(profile.last_day + dt.timedelta(days=1), dt.time(), dt.UTC)
+        gone = read_tombstones(tombstones_path(settings))
+        commit = lake_trials.ingest_trials(settings.lake, source, gone, until)
         table = lake_trials.TRIALS
         extra: dict[str, Any] = {}
         if commit.rows:
