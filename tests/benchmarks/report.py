@@ -27,6 +27,12 @@ ABOUT = {
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
+    "sequences": "The encoder on public sequence sets by the published protocols, beside baselines (`--data NAME|FILE`).",
+    "sequences-amazon-beauty": "Leave-one-out on Amazon Beauty (22,363 users), whole catalogue; items never seen in "
+    "training; time to the published quality beside RecTools.",
+    "sequences-amazon-clothing": "Leave-one-out on Amazon Clothing (39,387 users), whole catalogue.",
+    "sequences-diginetica": "Next item over all test prefixes of Diginetica, whole catalogue.",
+    "sequences-yoochoose": "Next item over all test prefixes of a sample of Yoochoose, whole catalogue.",
 }
 
 
