@@ -160,7 +160,7 @@ class Bench:
         if not self.quick:
             return library.models(self.task)
         params = msgspec.structs.replace(library.encoder_params(self.task), epochs=2, dim=32)
-        simple = [model for model in library.baselines(self.task) if not model.seeded]
+        simple = [model for model in library.baselines(self.task) if not model.seeded and model.name != "ease"]
         return [library.encoder(self.task, params), *simple]
 
     def runs(self, model: library.Model, task: Task, asked: Requests, name: str = "") -> list[Run]:
