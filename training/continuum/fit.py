@@ -23,6 +23,7 @@ from training.continuum.data import Sequences, Vocabulary
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
 from training.continuum.model import Encoder
+from training.continuum.start import spectral_start
 from training.evaluation.metrics import Targets, ndcg
 
 BIAS_RATE = 5.0
@@ -107,13 +108,18 @@ def fit(
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     encoder = Encoder(vocabulary, params)
+    spent = 0.0
+    if params.start == "spectral":
+        started = time.monotonic()
+        spectral_start(encoder, sequences, rng)
+        spent += time.monotonic() - started
     steps = find_steps(sequences)
     sampler = NegativeSampler(vocabulary.count, params, generator)
     lean = singles.fits(sequences, steps, params)
     optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate, fused=lean)
     average = Average(encoder, params.average)
     curves: dict[str, list[float]] = {"validation_ndcg_at_10": [validate(encoder, params, seen, validation)]}
-    kept, best, spent, step = _weights(encoder), 0, 0.0, 0
+    kept, best, step = _weights(encoder), 0, 0
     total = params.epochs * max(1, -(-_count(sequences, steps, params) // params.batch))
     for epoch in range(1, params.epochs + 1):
         started = time.monotonic()
@@ -197,7 +203,9 @@ def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validatio
             part = slice(start, start + SCORE_BATCH)
             inputs = pack(seen, validation.rows[part], validation.at[part], params.length)
             scores, _ = encoder.score(
-                table, bias, *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age"))
+                table,
+                bias,
+                *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age")),
             )
             scores[:, 0] = -torch.inf
             if validation.filter_seen:

@@ -224,7 +224,7 @@ class SharedSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         """float[T] from states [T, d], negatives [N, d], their levels [N], targets' logits [T], left out [T, N]."""
         share = torch.addmm(level, state, rivals.T).masked_fill_(counted, FAR)
         total = torch.logaddexp(share.logsumexp(1), known)
@@ -234,7 +234,7 @@ class SharedSoftmax(torch.autograd.Function):
         return each
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         """Gradients; the kept matrix is consumed, so this runs once."""
         state, rivals, share, each = ctx.saved_tensors
         flow = share.mul_(grad.unsqueeze(1))

@@ -201,7 +201,9 @@ class PlainBlock(nn.Module):
 
     def forward(self, rows: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
         """Update rows float[B, R, d] from tokens float[B, L, d]."""
-        rows = rows + self.dropout(self.attention(self.attention_norm(rows), self.attention_norm(tokens), bias))
+        rows = rows + self.dropout(
+            self.attention(self.attention_norm(rows), self.attention_norm(tokens), bias)
+        )
         return rows + self.dropout(self.feed(self.feed_norm(rows)))
 
 
