@@ -98,7 +98,9 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
     cache = Cache(
         home / "bench" / "sequences" / (f"{task.name}-quick" if quick else task.name), given.fresh or quick
     )
-    bench = Bench(task, cache, SEEDS[: 1 if quick else given.seeds], progress, given.cached, quick)
+    bench = Bench(
+        task, cache, SEEDS[: 1 if quick else given.seeds], progress, given.cached, quick, given.speed
+    )
     chosen = [model for model in bench.models() if not given.only or model.name in given.only.split(",")]
     measured = bench.table(chosen)
     if task.tags is not None and (not given.only or "cold" in given.only.split(",")):
@@ -106,7 +108,8 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
     if given.ablation:
         measured |= bench.ablation()
     if given.speed:
-        measured |= speed.measure(task, home, cache, progress, given.cached)
+        runs = bench.runs(bench.models()[0], task, task.test)
+        measured |= speed.measure(task, runs, home, cache, progress, cached=given.cached)
     measured |= PUBLISHED.get(task.name, {})
     setup = {
         "data": task.name, "protocol": protocol(task), "split_sha256": task.split, "seeds": list(bench.seeds),
@@ -144,6 +147,7 @@ class Bench:
         progress: Receives lines.
         cached: Leave out what has not been run.
         quick: Few epochs.
+        look: Note the encoder's quality after each epoch.
         reused: Runs that an earlier call has made.
     """
 
@@ -153,14 +157,17 @@ class Bench:
     progress: Progress
     cached: bool = False
     quick: bool = False
+    look: bool = False
     reused: int = 0
 
     def models(self) -> list[library.Model]:
         """The encoder and every baseline."""
         if not self.quick:
-            return library.models(self.task)
+            return library.models(self.task, look=self.look)
         params = msgspec.structs.replace(library.encoder_params(self.task), epochs=2, dim=32)
-        simple = [model for model in library.baselines(self.task) if not model.seeded and model.name != "ease"]
+        simple = [
+            model for model in library.baselines(self.task) if not model.seeded and model.name != "ease"
+        ]
         return [library.encoder(self.task, params), *simple]
 
     def runs(self, model: library.Model, task: Task, asked: Requests, name: str = "") -> list[Run]:

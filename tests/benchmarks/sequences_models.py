@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 
 from tests.benchmarks import sequences_peers
 from tests.benchmarks.sequences_cache import Run
 from tests.benchmarks.sequences_peers import PeerParams
 from training.config import EncoderParams
+from training.continuum.model import Encoder
 from training.continuum.public import EncoderScorer, learn
 from training.evaluation import sequence_baselines as simple
 from training.evaluation.protocol import Ints, Requests, Scorer, Task, answer, answers, judge
@@ -79,14 +81,26 @@ def encoder_params(task: Task) -> EncoderParams:
     return ENCODERS.get(task.name, SESSIONS if task.sessions else HISTORIES)
 
 
-def encoder(task: Task, params: EncoderParams, name: str = "encoder", *, content: bool = True) -> Model:
-    """The product's encoder; on sessions it learns from all of them once the epochs are chosen."""
+def encoder(
+    task: Task, params: EncoderParams, name: str = "encoder", *, content: bool = True, look: bool = False
+) -> Model:
+    """The product's encoder; on sessions it learns from all of them once the epochs are chosen.
+
+    Args:
+        task: Data and protocol.
+        params: Its config.
+        name: Of the row.
+        content: Give items their attributes.
+        look: Also note, after each epoch, the seconds so far and the quality on the test requests.
+    """
 
     def make(task: Task, seed: int, progress: Progress) -> tuple[Scorer, dict[str, Any]]:
-        found = learn(task, params, seed=seed, progress=progress, content=content)
+        looks = Looks(task, progress) if look else None
+        found = learn(task, params, seed=seed, progress=progress, content=content, watch=looks)
         facts = {
             "seconds": found.seconds, "best": found.best, "examples": found.examples,
-            "curve": found.curves["validation_ndcg_at_10"],
+            "curve": found.curves["validation_ndcg_at_10"], "threads": torch.get_num_threads(),
+            "looks": looks.rows if looks else [],
         }  # fmt: skip
         if task.sessions:
             whole = msgspec.structs.replace(params, epochs=max(1, found.best))
@@ -98,9 +112,41 @@ def encoder(task: Task, params: EncoderParams, name: str = "encoder", *, content
     )
 
 
-def models(task: Task) -> list[Model]:
+@dataclasses.dataclass
+class Looks:
+    """Quality on the test requests after each epoch; what looking takes is not counted.
+
+    Attributes:
+        task: Data and protocol.
+        progress: Receives one line per epoch.
+        rows: Seconds of training, seconds that the process got of the cores in it, NDCG at k.
+    """
+
+    task: Task
+    progress: Progress
+    rows: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Start counting."""
+        self._mark, self._used = time.process_time(), 0.0
+
+    def __call__(self, net: Encoder, seconds: float) -> None:
+        """Look once."""
+        self._used += time.process_time() - self._mark
+        net.eval()
+        found = answer_all(EncoderScorer(net), self.task, self.task.test)
+        net.train()
+        reached = float(judge(found, self.task.test.targets, self.task.k)["ndcg"].mean())
+        self.rows.append((seconds, self._used, reached))
+        self.progress(
+            f"test NDCG@{self.task.k} {reached:.4f} after {seconds:.0f} s, {self._used:.0f} s of the cores"
+        )
+        self._mark = time.process_time()
+
+
+def models(task: Task, *, look: bool = False) -> list[Model]:
     """The encoder, then every baseline, cheap ones first."""
-    return [encoder(task, encoder_params(task)), *baselines(task)]
+    return [encoder(task, encoder_params(task), look=look), *baselines(task)]
 
 
 def baselines(task: Task) -> list[Model]:

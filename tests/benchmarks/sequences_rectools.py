@@ -69,7 +69,7 @@ def main(task: str, out: str) -> None:
         print(f"epoch {len(curve)}: NDCG@10 {curve[-1]:.4f}, {wall:.0f} s", flush=True)
         with open(out, "w") as file:
             json.dump({"curve": curve, "seconds": seconds, "cpu_seconds": used}, file)
-        if curve[-1] >= config["target"] or cpu > config["limit"]:
+        if curve[-1] >= config["target"] or wall > config["limit"]:
             break
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import nn
 
 from training.continuum.data import Sequences
-from training.continuum.model import Block, Encoder
+from training.continuum.model import Block, Encoder, ItemTable
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,22 +75,45 @@ def spectral_vectors(pairs: sp.csr_matrix, dim: int, rng: np.random.Generator) -
     return out * (NORM / max(1e-9, float(lengths[lengths > 0].mean() if (lengths > 0).any() else 1.0)))
 
 
+def share_with_content(items: ItemTable, vectors: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Give each value of the content the mean of what its items' vectors have left.
+
+    An item that nothing was seen of starts as its content says.
+
+    Args:
+        items: Its embeddings of content are set.
+        vectors: float[V + 1, d] item vectors.
+        known: bool[V + 1], items that count.
+
+    Returns:
+        What is left for the items' own embeddings, float[V + 1, d]; 0 where nothing is known.
+    """
+    left = vectors * known.unsqueeze(1)
+    parts = [(table.weight, items.codes[:, column : column + 1]) for column, table in enumerate(items.fields)]
+    if items.tag is not None:
+        parts.append((items.tag.weight, items.tags))
+    for weight, codes in parts:
+        real = ((codes > 0) & known.unsqueeze(1)).to(left.dtype)
+        share = real / real.sum(1, keepdim=True).clamp(min=1.0)
+        flat, counted = codes.flatten(), (codes > 0) & known.unsqueeze(1)
+        number = torch.zeros(len(weight)).index_add_(0, flat, counted.flatten().to(left.dtype))
+        spread = (left.unsqueeze(1) * real.unsqueeze(2)).flatten(0, 1)
+        weight.zero_().index_add_(0, flat, spread).div_(number.clamp(min=1.0).unsqueeze(1))
+        weight[0] = 0.0
+        for column in range(codes.shape[1]):
+            left = left - share[:, column : column + 1] * weight[codes[:, column]]
+    return left
+
+
 @torch.no_grad()
 def spectral_start(encoder: Encoder, sequences: Sequences, rng: np.random.Generator) -> None:
     """Set an encoder's first weights from the co-occurrence of what it will learn from."""
     table = encoder.items.own
-    vectors = spectral_vectors(co_occurrence(sequences, table.num_embeddings - 1), table.embedding_dim, rng)
-    table.weight.copy_(torch.from_numpy(vectors))
-    quiet: list[torch.Tensor] = [
-        encoder.request,
-        encoder.sizes.weight,
-        encoder.actions.weight,
-        encoder.channels.weight,
-    ]
-    if encoder.items.tag is not None:
-        quiet.append(encoder.items.tag.weight)
-    quiet.extend(field.weight for field in encoder.items.fields if isinstance(field, nn.Embedding))
-    for weight in quiet:
+    pairs = co_occurrence(sequences, table.num_embeddings - 1)
+    vectors = torch.from_numpy(spectral_vectors(pairs, table.embedding_dim, rng))
+    known = torch.from_numpy(np.asarray(pairs.sum(axis=1)).ravel() > 0)
+    table.weight.copy_(share_with_content(encoder.items, vectors, known))
+    for weight in (encoder.request, encoder.sizes.weight, encoder.actions.weight, encoder.channels.weight):
         weight.mul_(QUIET)
     dim = table.embedding_dim
     for block, bias in zip(encoder.blocks, encoder.biases, strict=True):

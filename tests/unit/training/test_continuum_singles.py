@@ -15,11 +15,23 @@ from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
 from training.config import EncoderParams
 from training.continuum import singles
 from training.continuum.batches import cut_windows, find_steps, make_batches
-from training.continuum.data import Content, Sequences, Vocabulary, load_vocabulary, save_vocabulary
+from training.continuum.data import (
+    Content,
+    Sequences,
+    Vocabulary,
+    encode_content,
+    load_vocabulary,
+    save_vocabulary,
+)
 from training.continuum.fit import Average, seen_items
 from training.continuum.loss import Negatives, total_loss
-from training.continuum.model import Encoder
-from training.continuum.start import co_occurrence, spectral_start, spectral_vectors
+from training.continuum.model import Encoder, ItemTable
+from training.continuum.start import (
+    co_occurrence,
+    share_with_content,
+    spectral_start,
+    spectral_vectors,
+)
 
 PARAMS = msgspec.structs.replace(SMALL, pointer=False, action_weight=0.0, customer_balance=0.5)
 HISTORIES = [
@@ -159,6 +171,28 @@ def test_a_spectral_start_already_names_neighbours() -> None:
     best = scores[:, 1:].topk(6).indices + 1
     assert set(best[0].tolist()) == set(range(1, 7))
     assert set(best[1].tolist()) == set(range(13, 19))
+
+
+def test_a_spectral_start_is_shared_with_content_and_reaches_items_without_pairs() -> None:
+    """Item 30 is never seen; it starts at the mean of its tag's items, all others exactly at their vectors."""
+    tags = np.zeros((31, 2), np.int64)
+    tags[1:, 0] = 1 + np.arange(30) % 3
+    tags[::2, 1] = np.where(tags[::2, 0] > 0, 4, 0)
+    known = torch.arange(31) < 30
+    known[0] = False
+    content = encode_content({"category": np.array([f"c{i % 2}" for i in range(30)])}, 30)
+    content = Content(content.fields, content.values, content.codes, None, tags)
+    items = ItemTable(
+        Vocabulary(np.arange(31).astype(str), np.ones(31), content, np.zeros(31, bool)), 16, False
+    )
+    vectors = torch.randn(31, 16)
+    with torch.no_grad():
+        items.own.weight.copy_(share_with_content(items, vectors, known))
+        found = items(torch.arange(31))
+    assert torch.allclose(found[known], vectors[known], atol=1e-5)
+    assert not items.own.weight[30].any()
+    means = torch.stack([vectors[1:30][content.codes[1:30, 0] == code].mean(0) for code in (1, 2)])
+    assert torch.allclose(items.fields[0].weight[1:], means, atol=1e-5)
 
 
 def test_the_average_follows_the_weights() -> None:
