@@ -78,6 +78,8 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         average: Decay per step of the running mean of all weights that is kept in the end (Polyak); 0 keeps
             the last weights.
         start: ``random``, or ``spectral``: from the co-occurrence of items (see `training.continuum.start`).
+        unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
+            are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
         loss: ``softmax`` over target and negatives, or ``bce`` with one negative per request, to compare.
         max_seconds: No further epoch starts once this much time is spent on training.
@@ -119,6 +121,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     learn_first: bool = True
     average: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     start: Literal["random", "spectral"] = "random"
+    unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     loss: Literal["softmax", "bce"] = "softmax"
     max_seconds: Rate = 600.0
