@@ -81,6 +81,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
+        precision: ``bfloat16`` runs matrix products in 16 bits (autocast, for a GPU that has them); weights stay float32.
         loss: ``softmax`` over target and negatives, or ``bce`` with one negative per request, to compare.
         max_seconds: No further epoch starts once this much time is spent on training.
     """
@@ -123,6 +124,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     start: Literal["random", "spectral"] = "random"
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
+    precision: Literal["float32", "bfloat16"] = "float32"
     loss: Literal["softmax", "bce"] = "softmax"
     max_seconds: Rate = 600.0
 
