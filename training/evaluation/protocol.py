@@ -101,7 +101,9 @@ def _leave_one_out(data: PublicSet) -> Task:
     sizes, ends = data.lists.sizes, data.lists.offsets[1:]
     asked = np.flatnonzero(sizes >= 3)
     if not len(asked):
-        raise PublicSetError(f"{data.name}: no user has three items; expected one each for training, validation, test")
+        raise PublicSetError(
+            f"{data.name}: no user has three items; expected one each for training, validation, test"
+        )
     cut = np.where(sizes >= 3, sizes - 2, sizes)
     train = _heads(data.lists, np.arange(len(sizes)), cut)
     validation = Requests(train.select(asked), data.lists.items[ends[asked] - 2])
@@ -192,7 +194,9 @@ def answer(scorer: Scorer, asked: Requests, *, filter_seen: bool, batch: int = 2
     return np.concatenate(parts) if parts else np.zeros((0, DEPTH), np.int64)
 
 
-def answers(scorer: Scorer, asked: Requests, *, filter_seen: bool, batch: int = 256) -> Iterator[tuple[int, Ints]]:
+def answers(
+    scorer: Scorer, asked: Requests, *, filter_seen: bool, batch: int = 256
+) -> Iterator[tuple[int, Ints]]:
     """`answer` batch by batch, each with how many requests are done."""
     for start in range(0, len(asked), batch):
         rows = np.arange(start, min(start + batch, len(asked)))
