@@ -6,6 +6,7 @@ Belongs here: configs and how each model is made. Does not belong here: comparin
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +92,11 @@ def encoder_params(task: Task) -> EncoderParams:
     return params if task.tags is not None else msgspec.structs.replace(params, item_dropout=0.0)
 
 
+def content_digest(task: Task) -> str:
+    """Hash of the items' attributes, empty without any."""
+    return "" if task.tags is None else hashlib.sha256(np.ascontiguousarray(task.tags).tobytes()).hexdigest()
+
+
 def encoder(
     task: Task, params: EncoderParams, name: str = "encoder", *, content: bool = True, look: bool = False
 ) -> Model:
@@ -118,7 +124,11 @@ def encoder(
         return EncoderScorer(found.encoder), facts
 
     return Model(
-        name, True, [msgspec.to_builtins(params), content and task.tags is not None], ENCODER_SOURCES, make
+        name,
+        True,
+        [msgspec.to_builtins(params), content_digest(task) if content else ""],
+        ENCODER_SOURCES,
+        make,
     )
 
 
@@ -240,7 +250,13 @@ def cold_encoder(task: Task, items: Ints, *, quick: bool = False) -> Model:
         found = learn(task, params, seed=seed, progress=progress, cold=items)
         return EncoderScorer(found.encoder), {"seconds": found.seconds, "best": found.best}
 
-    return Model("cold", True, [msgspec.to_builtins(params), items.tolist()], ENCODER_SOURCES, make)
+    return Model(
+        "cold",
+        True,
+        [msgspec.to_builtins(params), items.tolist(), content_digest(task)],
+        ENCODER_SOURCES,
+        make,
+    )
 
 
 def ablations(task: Task) -> dict[str, Model]:
