@@ -102,7 +102,13 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
         home / "bench" / "sequences" / (f"{task.name}-quick" if quick else task.name), given.fresh or quick
     )
     bench = Bench(
-        task, cache, SEEDS[: 1 if quick else given.seeds], progress, given.cached, quick, given.speed
+        task,
+        cache,
+        SEEDS[: 1 if quick else given.seeds],
+        progress,
+        given.cached,
+        quick,
+        given.look or given.speed,
     )
     chosen = [model for model in bench.models() if not given.only or model.name in given.only.split(",")]
     measured = bench.table(chosen)
