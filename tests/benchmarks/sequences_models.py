@@ -61,6 +61,9 @@ items lives from attributes alone, which is also what makes items usable that we
 SESSIONS = msgspec.structs.replace(HISTORIES, length=20, dropout=0.2, learning_rate=1e-3, epochs=10)
 """Sessions, in which items come again; nothing is left out."""
 
+COLD_EPOCHS = 8
+"""Fewer do for items that are left out: what is learned last is what single items are worth."""
+
 ENCODERS: dict[str, EncoderParams] = {}
 """Sets that were tuned apart."""
 
@@ -243,7 +246,7 @@ def answer_all(scorer: Scorer, task: Task, asked: Requests) -> Ints:
 
 def cold_encoder(task: Task, items: Ints, *, quick: bool = False) -> Model:
     """The encoder with items that live from their attributes alone."""
-    params = encoder_params(task)
+    params = msgspec.structs.replace(encoder_params(task), epochs=COLD_EPOCHS)
     params = msgspec.structs.replace(params, epochs=2, dim=32) if quick else params
 
     def make(task: Task, seed: int, progress: Progress) -> tuple[Scorer, dict[str, Any]]:
