@@ -97,6 +97,14 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "hr_over_vsknn": (">=", 1.05),
         "mrr_over_vsknn": (">=", 1.05),
     },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
+    },
 }
 
 RECORDS = tuple(name for name in BARS if name.startswith("sequences-"))

@@ -353,18 +353,25 @@ class Encoder(nn.Module):
         Returns:
             scores float[B, V + 1] and the request's state float[B, d].
         """
+        found = self.read(table, item, action, channel, age)
+        return self.catalogue_scores(table, bias, item, found), found.state[:, 0]
+
+    def read(self, table: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
+        """What the network says at one request per customer; arguments as of `score`."""
         valid = action > 0
         x = self.tokens(table[item], action, channel)
         step = step_numbers(age, valid)
         request_step = torch.where(valid, step + 1, 0).amax(1, keepdim=True)
-        found = self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
-        state = found.state[:, 0]
-        scores = state @ table.T + bias
+        return self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
+
+    def catalogue_scores(self, table: Tensor, bias: Tensor, item: Tensor, found: Readout) -> Tensor:
+        """Scores float[B, V + 1] of the whole catalogue from what `read` found."""
+        scores = found.state[:, 0] @ table.T + bias
         if found.pointer is not None:
             # Only items of the history change, so the logarithms run over L of them and not over V.
             evidence = torch.zeros_like(scores).scatter_add(1, item, torch.exp(found.pointer[:, 0]))
             scores = scores.scatter(1, item, mix(scores.gather(1, item), evidence.gather(1, item)))
-        return scores, state
+        return scores
 
     def buy_logit(self, state: Tensor) -> Tensor:
         """Logit that the running session goes on to a purchase, float[...]."""
