@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contracts.outbound import Audience, Destination, OutboundError, anchor_destination, check_outbound
 from contracts.policy import ActionPolicy, PolicyError, check_policy
 
 RETAILERS = pathlib.Path(__file__).resolve().parent.parent / "orchestration" / "retailers"
@@ -167,6 +168,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         owners: Who answers for it, shown in Dagster.
         connections: Addresses of databases by name; ``${VARIABLE}`` is read from the environment when used.
         mapping: Feeds of the source ``files``, by name.
+        audiences: Who leaves the platform, by name.
+        destinations: Files, tables and webhooks that they go to, by name.
         actions: Whether, how and how often the shop contacts people (`contracts.policy`).
     """
 
@@ -189,6 +192,8 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     owners: tuple[str, ...] = ("team:personalization",)
     connections: dict[str, str] = {}
     mapping: dict[str, Feed] = {}
+    audiences: dict[str, Audience] = {}
+    destinations: dict[str, Destination] = {}
     actions: ActionPolicy = ActionPolicy()
 
 
@@ -260,6 +265,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "inbox" / "decisions.sqlite"
 
     @property
+    def outbound(self) -> pathlib.Path:
+        """Outbox, record of exports, and files that have no folder of their own."""
+        return self.home / "outbound"
+
+    @property
     def keys(self) -> pathlib.Path:
         """Ed25519 signing key and public key."""
         return self.home / "keys"
@@ -325,11 +335,16 @@ def read_retailer(settings: Settings) -> Retailer:
         raise SettingsError(f"{path.name}: {error}") from error
     check_feeds(retailer.mapping, retailer.connections, path.name)
     try:
+        check_outbound(retailer.audiences, retailer.destinations, retailer.connections, path.name)
         check_policy(retailer.actions, path.name)
-    except PolicyError as error:
+    except (OutboundError, PolicyError) as error:
         raise SettingsError(str(error)) from error
-    anchored = {name: anchor(feed, path.resolve().parent) for name, feed in retailer.mapping.items()}
-    retailer = msgspec.structs.replace(retailer, mapping=anchored)
+    folder = path.resolve().parent
+    retailer = msgspec.structs.replace(
+        retailer,
+        mapping={name: anchor(feed, folder) for name, feed in retailer.mapping.items()},
+        destinations={n: anchor_destination(found, folder) for n, found in retailer.destinations.items()},
+    )
     if settings.last_day:
         retailer = msgspec.structs.replace(retailer, last_day=settings.last_day)
     if retailer.last_day < retailer.first_day:

@@ -20,6 +20,7 @@ VERBS = {
     "next-action": "what to do next for a customer: contact or not, how, when, with what, why",
     "events": "send events to the live server; read and replay what was refused",
     "sources": "see what your own files and tables mean, and take in what is new",
+    "audiences": "export who matches, within consent, as files, SQL tables and signed webhooks",
     "erase": "remove a person from every place that holds them",
     "releases": "list, show, promote and roll back releases",
     "bench": "measure, and print numbers beside their bars",

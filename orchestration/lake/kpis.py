@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 REACHING: tuple[str, ...] = ("impression", "open", "click")
 """Actions by which the shop reached a person."""
 
+PERSON = "person_id"
+"""Group of the numbers of one person, as audiences use them."""
+
 
 class KpiError(ValueError):
     """A KPI or group that does not exist; the message names what was expected."""
@@ -214,7 +217,7 @@ def _moment_quality(tables: Tables, window: Window) -> Any:
     hurt = hurt.select("session_id").distinct().mutate(hurt=1.0)
     visits = _visits(tables, window)
     joined = visits.left_join(hurt, "session_id")
-    rows = joined.select("session_id", "first_channel", hurt=joined.hurt.fill_null(0.0))
+    rows = joined.select("session_id", "first_channel", PERSON, hurt=joined.hurt.fill_null(0.0))
     return rows, lambda rows: 1 - rows.hurt.mean()
 
 
@@ -268,17 +271,19 @@ _OF_LINES = ("channel", "department", "category")
 KPIS: dict[str, Kpi] = {
     kpi.name: kpi
     for kpi in (
-        Kpi("conversion", "Visits that ended in a purchase.", "share", "higher", ("first_channel",), _conversion),
+        Kpi("conversion", "Visits that ended in a purchase.", "share", "higher", ("first_channel", PERSON),
+            _conversion),
         Kpi("retention", "Buyers of the window before who bought again in this one.", "share", "higher", (),
             _retention),
-        Kpi("value", "Revenue per buyer.", "money", "higher", (), _value),
-        Kpi("order_value", "Revenue per order.", "money", "higher", ("channel",), _order_value),
-        Kpi("revenue", "What was paid.", "money", "higher", _OF_LINES, _revenue),
-        Kpi("moment_quality", "Visits without a bad moment.", "share", "higher", ("first_channel",), _moment_quality),
-        Kpi("recovery", "Bad moments that were made good within 30 days.", "share", "higher", ("kind", "channel"),
-            _recovery),
+        Kpi("value", "Revenue per buyer.", "money", "higher", (PERSON,), _value),
+        Kpi("order_value", "Revenue per order.", "money", "higher", ("channel", PERSON), _order_value),
+        Kpi("revenue", "What was paid.", "money", "higher", (*_OF_LINES, PERSON), _revenue),
+        Kpi("moment_quality", "Visits without a bad moment.", "share", "higher", ("first_channel", PERSON),
+            _moment_quality),
+        Kpi("recovery", "Bad moments that were made good within 30 days.", "share", "higher",
+            ("kind", "channel", PERSON), _recovery),
         Kpi("time_to_recovery", "Median time from a bad moment to its making good, of those made good.", "hours",
-            "lower", ("kind", "channel"), _time_to_recovery),
+            "lower", ("kind", "channel", PERSON), _time_to_recovery),
         Kpi("reach", "Known people whom a message or an ad reached.", "share", "higher", (), _reach),
         Kpi("reached_people", "People whom a message or an ad reached.", "people", "higher", ("channel",),
             _reached_people),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pathlib
 import uuid
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,14 @@ from contracts.overview import (
     Overview,
     Segment,
     Transition,
+    Trial,
 )
 from contracts.settings import Retailer, Settings
-from feature_repo.snapshots import connect
+from feature_repo.snapshots import SnapshotError, attach, connect
 from orchestration.lake import attribution, journeys, kpis
+from orchestration.lake.causes import effects_of_trials
+from orchestration.lake.identity_tables import LINKS
+from orchestration.lake.trials import TRIALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +105,8 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
         moment_days=_moment_days(con),
         moments=_moments(con, tables, first_day, latest.astimezone(dt.UTC)),
         credits=_credits(steps, retailer),
-        segments=_segments(con, latest),
+        segments=(*_segments(con, latest), *_learned_segments(settings)),
+        trials=_trials(con, lake),
     )
 
 
@@ -255,4 +261,32 @@ def _segments(con: duckdb.DuckDBPyConnection, latest: dt.datetime) -> tuple[Segm
         for name, about in RFM_NAMES.items()
         if (found.segment == name).any()
     ]
-    return tuple(sorted(segments, key=lambda segment: -segment.spend))
+    return tuple(sorted(segments, key=lambda segment: -(segment.spend or 0.0)))
+
+
+def _learned_segments(settings: Settings) -> tuple[Segment, ...]:
+    """Groups by behaviour and by taste, as the job ``relationship`` named them; none before it has run."""
+    from orchestration.lake.predictions import OUTLOOK_FILE
+
+    path = settings.overview / OUTLOOK_FILE
+    if not path.is_file():
+        return ()
+    with np.load(path, allow_pickle=False) as arrays:
+        found = []
+        for cut in ("behaviour", "taste"):
+            place = arrays[f"p_{cut}"]
+            for number, name in enumerate(arrays[f"{cut}_names"].tolist()):
+                size = int((place == number).sum())
+                if size:
+                    found.append(Segment(name=name[:1].upper() + name[1:], about="", customers=size, cut=cut))
+    return tuple(sorted(found, key=lambda segment: (segment.cut, -segment.customers)))
+
+
+def _trials(con: duckdb.DuckDBPyConnection, lake: pathlib.Path) -> tuple[Trial, ...]:
+    """What contacts cause, where the shop has held people out at random."""
+    try:
+        attach(con, "trials", TRIALS.path(lake))
+    except SnapshotError:
+        return ()
+    attach(con, "links", LINKS.path(lake))
+    return effects_of_trials(con)

@@ -82,6 +82,9 @@ def render_overview(server: Server, overview: Overview | None, problem: str) -> 
         kpi_text=kpi_text,
         attribution=[] if overview is None else attribution_rows(overview),
         methods=[] if overview is None else methods(overview),
+        distances=[] if overview is None else distances(overview),
+        worst=None if overview is None else next((m for m in overview.moments if m.bad), None),
+        span=span,
     )
 
 
@@ -149,7 +152,39 @@ def kpi_text(kpi: Kpi) -> str:
         return f"{100 * kpi.value:.1f} %"
     if kpi.unit == "count":
         return f"{kpi.value:,.0f}"
+    if kpi.unit == "hours":
+        return span(kpi.value)
     return f"{kpi.value:,.2f} {kpi.unit}"
+
+
+def span(hours: float | None) -> str:
+    """A time in the unit that people would say it in."""
+    if hours is None:
+        return "–"
+    if hours < 1:
+        return f"{60 * hours:.0f} minutes"
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def distances(overview: Overview) -> list[float | None]:
+    """Of each method, the share of conversions that it gives to other channels than those that caused them.
+
+    Half the sum of absolute differences to the causal effect (total variation); None for the causal effect itself, and
+    an empty list where it is not known.
+    """
+    names = methods(overview)
+    cause = next((name for name in names if name.startswith("causal")), None)
+    if cause is None:
+        return []
+    shares: dict[str, dict[str, float]] = {name: {} for name in names}
+    for credit in overview.credits:
+        shares[credit.method][credit.channel] = credit.share
+    channels = {credit.channel for credit in overview.credits}
+
+    def apart(name: str) -> float:
+        return sum(abs(shares[name].get(c, 0.0) - shares[cause].get(c, 0.0)) for c in channels) / 2
+
+    return [None if name == cause else apart(name) for name in names]
 
 
 def methods(overview: Overview) -> list[str]:

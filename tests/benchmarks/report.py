@@ -31,6 +31,12 @@ ABOUT = {
     "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "
     "scan, the server's exact bounded search, 8 bits, sub-items whole and pruned.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
+    "sequences": "The encoder on public sequence sets by the published protocols, beside baselines (`--data NAME|FILE`).",
+    "sequences-amazon-beauty": "Leave-one-out on Amazon Beauty (22,363 users), whole catalogue; items never seen in "
+    "training; time to the published quality beside RecTools.",
+    "sequences-amazon-clothing": "Leave-one-out on Amazon Clothing (39,387 users), whole catalogue.",
+    "sequences-diginetica": "Next item over all test prefixes of Diginetica, whole catalogue.",
+    "sequences-yoochoose": "Next item over all test prefixes of a sample of Yoochoose, whole catalogue.",
 }
 
 
