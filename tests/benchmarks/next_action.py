@@ -182,6 +182,8 @@ def _judge(
             a.is_contact and not known.facts[a.person].consented for a in actions)),
     }  # fmt: skip
     for place, name in enumerate(channels):
+        blanket = np.where(allowed[:, place], place, -1)
+        measured[f"value_all_by_{name}"] = float(1000 * value_of(worth, blanket).mean())
         told = np.array(
             [outlooks[c].uplift.get(name, np.nan) if c in outlooks else np.nan for c in customers]
         )
