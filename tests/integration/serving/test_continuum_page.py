@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from contracts.overview import (
     OVERVIEW_FILE,
     Credit,
+    Follow,
     Journeys,
     Kpi,
     MomentDay,
@@ -91,7 +92,7 @@ def test_the_shop_at_a_glance(shop: Shop, folder: pathlib.Path) -> None:
         "12.3 %", "1,234,567", "store → direct mail", "7.1 %", "failed search", "50.0 %", "Weekly families", "345.60",
         "Simulated shoppers", "is left unmended most often: 4 people met it 5 times", "12.0 hours", "By behaviour",
         "Looks at night, buys on Sundays", "20.1", "-10.0 to 50.2", "4,321",
-        "How far from the causal effect", "70.0 %", "35.0 %",
+        "How far from the causal effect", "70.0 %", "35.0 %", "What comes after a bad moment", "61.5 %", "12 minutes",
     ):  # fmt: skip
         assert words in text, words
     assert "</script><b>" not in text
