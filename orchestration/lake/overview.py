@@ -306,7 +306,10 @@ def _follows(con: duckdb.DuckDBPyConnection, moments: Sequence[MomentKind]) -> t
     for kind in moments:
         own = [row for row in found if kind.bad and row["from_kind"] == kind.moment][:FOLLOWERS]
         follows += [
-            Follow(moment=kind.moment, next=row["to_kind"], count=row["count"], share=row["share"], hours=row["median_hours"])
+            Follow(
+                moment=kind.moment, next=row["to_kind"], count=row["count"], share=row["share"],
+                hours=row["median_hours"],
+            )
             for row in own
         ]  # fmt: skip
     return tuple(follows)

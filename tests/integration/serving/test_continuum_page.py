@@ -65,6 +65,7 @@ OVERVIEW = Overview(
         Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),
         Segment(name="Looks at night, buys on Sundays", about="", customers=7, cut="behaviour"),
     ),
+    follows=(Follow(moment="failed_search", next="repeated_search", count=3, share=0.615, hours=0.2),),
     trials=(
         Trial(channel="email", effect=0.0201, low=-0.01, high=0.0502, contacted=4321, held_out=1234, days=7),
     ),
@@ -159,8 +160,8 @@ def test_what_is_expected_of_a_customer(shop: Shop, folder: pathlib.Path) -> Non
 
 
 def test_times_are_said_as_people_say_them() -> None:
-    assert [span(hours) for hours in (None, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
-        "–", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
+    assert [span(hours) for hours in (None, 0.0, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
+        "–", "at once", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
     ]  # fmt: skip
 
 
