@@ -100,13 +100,21 @@ VIEWS: dict[str, ViewSpec] = {
             "The same for all products of one category; one row per purchase.",
         ),
         ViewSpec(
+            "customer_store_product",
+            ("customer_id", "store_id", "product_id"),
+            features.CUSTOMER_STORE_PRODUCT_COLUMNS,
+            "customer_id",
+            lambda events, _: transforms.customer_store_product_rows(events),
+            "How often a customer buys a product in one store; one row per purchase there.",
+        ),
+        ViewSpec(
             "product",
             ("product_id",),
             features.PRODUCT_COLUMNS,
             "product_id",
             lambda events, _: transforms.product_rows(events),
-            "Popularity and trend over 1, 7 and 28 days, reach, repeat customers, price and discount of a "
-            "product; one row per midnight at which a value changes.",
+            "Popularity and trend over 1, 7 and 28 days, reach, repeat customers and their rhythm, price and "
+            "discount of a product; one row per midnight at which a value changes.",
             reach=CHANGE_AFTER,
             at_midnight=True,
         ),

@@ -86,11 +86,44 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "mismatches_10m_exact": ("==", 0),
         "mismatches_1m_subitem_pruned": ("==", 0),
     },
+    "sequences": {},
+    "sequences-amazon-beauty": {
+        "ndcg_at_10": (">=", 0.0504),
+        "hr_at_10": (">=", 0.0882),
+        "ndcg_over_best_published": (">", 1.0),
+        "hr_over_best_published": (">", 1.0),
+        "cold_over_random": (">=", 5.0),
+        "cold_over_popularity": (">", 0.0),
+        "seconds_to_target": ("<=", 1800),
+        "cpu_times_faster_than_rectools": (">=", 2.0),
+    },
+    "sequences-amazon-clothing": {
+        "ndcg_over_best_baseline": (">=", 1.1),
+        "hr_over_best_baseline": (">=", 1.1),
+    },
+    "sequences-diginetica": {
+        "p_at_20": (">=", 0.50),
+        "mrr_at_20": (">=", 0.175),
+        "hr_over_best_published": (">", 1.0),
+        "mrr_over_best_published": (">", 1.0),
+    },
+    "sequences-yoochoose": {
+        "hr_over_vsknn": (">=", 1.05),
+        "mrr_over_vsknn": (">=", 1.05),
+    },
 }
+
+RECORDS = tuple(name for name in BARS if name.startswith("sequences-"))
+"""Records of one bench for each data set it takes; no benches themselves."""
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
+
+
+def names() -> list[str]:
+    """The benches that can be run."""
+    return [name for name in BARS if name not in RECORDS]
 
 
 def judge(bench: str, measured: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,8 +19,8 @@ ABOUT = {
     "identity": "Who is who in simulated shops whose truth is known (atelier, simulated): pairs of events of one person; "
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
-    "intake": "Events of the shape of the atelier (simulated), from files to identities, sessions, moments and features; a plain "
-    "scan and pandas, which does less, beside it.",
+    "intake": "Events of the shape of the atelier (simulated), from files to identities, sessions, moments and features; "
+    "a plain scan and pandas, which does less, beside it.",
     "moments": "Micro-moments and open needs on the atelier (simulated), judged by its truth; live against lake.",
     "attribution": "Credits by channel against hand-worked chains and against what channels caused in the atelier "
     "(simulated): total variation, 0 is equal.",
@@ -28,11 +28,21 @@ ABOUT = {
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
     "next-action": "Everybody's next best action in the atelier (simulated) by what each contact truly causes: value per "
+<<<<<<< HEAD
     "1,000 customers, beside contacting nobody, everybody, as many at random, and the best with the truth known; same "
     "limits.",
+=======
+    "1,000 customers, beside nobody, everybody, as many at random, and the best with the truth known; same limits.",
+>>>>>>> main
     "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "
     "scan, the server's exact bounded search, 8 bits, sub-items whole and pruned.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
+    "sequences": "The encoder on public sequence sets by the published protocols, beside baselines (`--data NAME|FILE`).",
+    "sequences-amazon-beauty": "Leave-one-out on Amazon Beauty (22,363 users), whole catalogue; items never seen in "
+    "training; time to the published quality beside RecTools.",
+    "sequences-amazon-clothing": "Leave-one-out on Amazon Clothing (39,387 users), whole catalogue.",
+    "sequences-diginetica": "Next item over all test prefixes of Diginetica, whole catalogue.",
+    "sequences-yoochoose": "Next item over all test prefixes of a sample of Yoochoose, whole catalogue.",
 }
 
 

@@ -210,7 +210,14 @@ def furnish(home: pathlib.Path) -> None:
     store_consents(settings.lake)
     build_views(
         settings,
-        ["customer", "customer_product", "product", "customer_type", "customer_category"],
+        [
+            "customer",
+            "customer_product",
+            "product",
+            "customer_type",
+            "customer_category",
+            "customer_store_product",
+        ],
         FIRST,
         LAST,
     )
