@@ -19,7 +19,8 @@ ABOUT = {
     "identity": "Who is who in simulated shops whose truth is known (atelier, simulated): pairs of events of one person; "
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
-    "intake": "Events of the shape of the atelier (simulated), from files into the lake; plain scan and pandas beside it.",
+    "intake": "Events of the shape of the atelier (simulated), from files to identities, sessions, moments and features; "
+    "a plain scan and pandas, which does less, beside it.",
     "moments": "Micro-moments and open needs on the atelier (simulated), judged by its truth; live against lake.",
     "attribution": "Credits by channel against hand-worked chains and against what channels caused in the atelier "
     "(simulated): total variation, 0 is equal.",

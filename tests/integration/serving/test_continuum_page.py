@@ -19,6 +19,7 @@ from contracts.actions import ACTIONS_FILE, Action, Refused, action_id
 from contracts.overview import (
     OVERVIEW_FILE,
     Credit,
+    Follow,
     Journeys,
     Kpi,
     MomentDay,
@@ -68,6 +69,7 @@ OVERVIEW = Overview(
         Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),
         Segment(name="Looks at night, buys on Sundays", about="", customers=7, cut="behaviour"),
     ),
+    follows=(Follow(moment="failed_search", next="repeated_search", count=3, share=0.615, hours=0.2),),
     trials=(
         Trial(channel="email", effect=0.0201, low=-0.01, high=0.0502, contacted=4321, held_out=1234, days=7),
     ),
@@ -95,7 +97,7 @@ def test_the_shop_at_a_glance(shop: Shop, folder: pathlib.Path) -> None:
         "12.3 %", "1,234,567", "store → direct mail", "7.1 %", "failed search", "50.0 %", "Weekly families", "345.60",
         "Simulated shoppers", "is left unmended most often: 4 people met it 5 times", "12.0 hours", "By behaviour",
         "Looks at night, buys on Sundays", "20.1", "-10.0 to 50.2", "4,321",
-        "How far from the causal effect", "70.0 %", "35.0 %",
+        "How far from the causal effect", "70.0 %", "35.0 %", "What comes after a bad moment", "61.5 %", "12 minutes",
     ):  # fmt: skip
         assert words in text, words
     assert "</script><b>" not in text
@@ -201,8 +203,8 @@ def test_what_comes_next_and_what_to_do_about_it(shop: Shop, folder: pathlib.Pat
 
 
 def test_times_are_said_as_people_say_them() -> None:
-    assert [span(hours) for hours in (None, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
-        "–", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
+    assert [span(hours) for hours in (None, 0.0, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
+        "–", "at once", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
     ]  # fmt: skip
 
 
