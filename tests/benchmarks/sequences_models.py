@@ -51,7 +51,7 @@ SIMPLE_SOURCES = ("training/evaluation/sequence_baselines.py", "training/evaluat
 HISTORIES = EncoderParams(
     dim=128, heads=2, blocks=1, length=50, dropout=0.5, expansion=2, time_bias=False, step_bias=32, pointer=False,
     item_bias=False, content=(), item_dropout=0.15, negatives=512, popular_negatives=0.0, logq=False,
-    action_weight=0.0, customer_balance=0.0, stride=0.5, batch=256, epochs=18, patience=4, learning_rate=2e-3,
+    action_weight=0.0, customer_balance=0.0, stride=0.5, batch=256, epochs=14, patience=14, learning_rate=2e-3,
     weight_decay=0.0, validation_customers=5000, max_seconds=3600.0, learn_first=False, average=0.99,
     start="spectral",
 )  # fmt: skip
