@@ -19,6 +19,7 @@ from tests.benchmarks import sequences_peers
 from tests.benchmarks.sequences_cache import Run
 from tests.benchmarks.sequences_peers import PeerParams
 from training.config import EncoderParams
+from training.continuum.cold import LevelScorer
 from training.continuum.model import Encoder
 from training.continuum.public import EncoderScorer, learn
 from training.evaluation import sequence_baselines as simple
@@ -41,6 +42,7 @@ ENCODER_SOURCES = (
     "training/continuum/batches.py", "training/continuum/singles.py", "training/continuum/start.py",
     "training/continuum/public.py", "training/evaluation/protocol.py",
 )  # fmt: skip
+COLD_SOURCES = (*ENCODER_SOURCES, "training/continuum/cold.py")
 PEER_SOURCES = (
     "tests/benchmarks/sequences_peers.py",
     "training/continuum/singles.py",
@@ -61,7 +63,7 @@ items lives from attributes alone, which is also what makes items usable that we
 SESSIONS = msgspec.structs.replace(HISTORIES, length=20, dropout=0.2, learning_rate=1e-3, epochs=10)
 """Sessions, in which items come again; nothing is left out."""
 
-COLD_EPOCHS = 8
+COLD_EPOCHS = 3
 """Fewer do for items that are left out: what is learned last is what single items are worth."""
 
 ENCODERS: dict[str, EncoderParams] = {"amazon-clothing": msgspec.structs.replace(HISTORIES, epochs=4)}
@@ -251,7 +253,7 @@ def cold_encoder(task: Task, items: Ints, *, quick: bool = False) -> Model:
 
     def make(task: Task, seed: int, progress: Progress) -> tuple[Scorer, dict[str, Any]]:
         found = learn(task, params, seed=seed, progress=progress, cold=items)
-        return EncoderScorer(found.encoder), {"seconds": found.seconds, "best": found.best}
+        return LevelScorer(found.encoder), {"seconds": found.seconds, "best": found.best}
 
     return Model(
         "cold",
