@@ -72,14 +72,6 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
     },
-    "catalogue-latency": {
-        "p50_ms_1m_exact": ("<=", 10),
-        "mismatches_10k_exact": ("==", 0),
-        "mismatches_100k_exact": ("==", 0),
-        "mismatches_1m_exact": ("==", 0),
-        "mismatches_10m_exact": ("==", 0),
-        "mismatches_1m_subitem_pruned": ("==", 0),
-    },
     "sequences": {},
     "sequences-amazon-beauty": {
         "ndcg_at_10": (">=", 0.0504),
@@ -89,7 +81,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "cold_over_random": (">=", 5.0),
         "cold_over_popularity": (">", 0.0),
         "seconds_to_target": ("<=", 1800),
-        "times_faster_than_rectools": (">=", 2.0),
+        "cpu_times_faster_than_rectools": (">=", 2.0),
     },
     "sequences-amazon-clothing": {
         "ndcg_over_best_baseline": (">=", 1.1),
@@ -104,6 +96,14 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
     "sequences-yoochoose": {
         "hr_over_vsknn": (">=", 1.05),
         "mrr_over_vsknn": (">=", 1.05),
+    },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
     },
 }
 

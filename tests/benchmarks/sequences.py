@@ -69,6 +69,9 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="models to run, between commas (default: all)")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), choices=[1, 2, 3])
     parser.add_argument("--ablation", action="store_true", help="also the encoder without each of its parts")
+    parser.add_argument(
+        "--look", action="store_true", help="note the encoder's test quality after each epoch"
+    )
     parser.add_argument("--speed", action="store_true", help="also time to the target beside RecTools")
     parser.add_argument("--cached", action="store_true", help="only put together what has been run")
     parser.add_argument("--fresh", action="store_true", help="make every run again")
@@ -99,7 +102,13 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
         home / "bench" / "sequences" / (f"{task.name}-quick" if quick else task.name), given.fresh or quick
     )
     bench = Bench(
-        task, cache, SEEDS[: 1 if quick else given.seeds], progress, given.cached, quick, given.speed
+        task,
+        cache,
+        SEEDS[: 1 if quick else given.seeds],
+        progress,
+        given.cached,
+        quick,
+        given.look or given.speed,
     )
     chosen = [model for model in bench.models() if not given.only or model.name in given.only.split(",")]
     measured = bench.table(chosen)

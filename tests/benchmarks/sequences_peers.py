@@ -23,7 +23,7 @@ from training.config import EncoderParams
 from training.continuum import singles
 from training.continuum.batches import find_steps
 from training.continuum.public import pad_left, sequences_of
-from training.evaluation.protocol import Task, answer, judge
+from training.evaluation.protocol import Task, ndcg_of_ranks, ranks
 from training.evaluation.public_sets import Lists
 
 Ints = npt.NDArray[np.int64]
@@ -167,8 +167,9 @@ def train_peer(
         if refit or epoch % params.every:
             continue
         model.eval()
-        found = answer(PeerScorer(model, params), asked, filter_seen=not task.sessions)
-        curve.append(float(judge(found, asked.targets, task.k)["ndcg"].mean()))
+        curve.append(
+            ndcg_of_ranks(ranks(PeerScorer(model, params), asked, filter_seen=not task.sessions), task.k)
+        )
         progress(f"epoch {epoch} of {params.epochs}: validation NDCG {curve[-1]:.4f}, {spent:.0f} s")
         if curve[-1] >= max(curve):
             kept, best = copy.deepcopy(model.state_dict()), epoch

@@ -8,7 +8,16 @@ import pathlib
 import numpy as np
 import pytest
 
-from training.evaluation.protocol import answer, best_items, judge, make_task, without_items
+from training.evaluation.protocol import (
+    Requests,
+    answer,
+    best_items,
+    judge,
+    make_task,
+    ndcg_of_ranks,
+    ranks,
+    without_items,
+)
 from training.evaluation.public_sets import (
     Lists,
     PublicSetError,
@@ -152,6 +161,17 @@ def test_best_items_are_those_of_a_full_sort() -> None:
     scores = np.random.default_rng(0).integers(0, 9, (40, 60)).astype(np.float32)
     wanted = np.argsort(-scores, axis=1, kind="stable")[:, :20]
     assert np.array_equal(best_items(scores.copy(), 20), wanted)
+
+
+def test_ranks_agree_with_answers(tmp_path: pathlib.Path) -> None:
+    task = make_task(read_set("toy", write(tmp_path / "toy.txt", USERS)))
+    table = np.random.default_rng(0).random((2, task.size + 1)).astype(np.float32)
+    found = answer(lambda histories: table.copy(), task.test, filter_seen=True)
+    places = ranks(lambda histories: table.copy(), task.test, filter_seen=True)
+    assert [found[row, place - 1] for row, place in enumerate(places)] == task.test.targets.tolist()
+    assert ndcg_of_ranks(places, 10) == pytest.approx(judge(found, task.test.targets, 10)["ndcg"].mean())
+    seen = Requests(task.test.histories, np.array([1, 2]))
+    assert ranks(lambda histories: table.copy(), seen, filter_seen=True).tolist() == [task.size + 1] * 2
 
 
 def test_a_target_outside_the_catalogue_is_missed() -> None:
