@@ -97,6 +97,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "hr_over_vsknn": (">=", 1.05),
         "mrr_over_vsknn": (">=", 1.05),
     },
+    "training-speed": {"examples_per_second_over_sasrec": (">", 1.0)},
     "catalogue-latency": {
         "p50_ms_1m_exact": ("<=", 10),
         "mismatches_10k_exact": ("==", 0),

@@ -72,7 +72,10 @@ CHOSEN = {"yoochoose": 2}
 COLD_EPOCHS = 8
 """Fewer do for items that are left out: what is learned last is what single items are worth."""
 
-ENCODERS: dict[str, EncoderParams] = {"amazon-clothing": msgspec.structs.replace(HISTORIES, epochs=4)}
+ENCODERS: dict[str, EncoderParams] = {
+    "amazon-clothing": msgspec.structs.replace(HISTORIES, epochs=4),
+    "diginetica": msgspec.structs.replace(SESSIONS, item_bias=False, batch=128, epochs=6, patience=2),
+}
 """Sets that were tuned apart. Without attributes, and with most items bought a few times only, more is learned by heart."""
 
 EASE_RIDGE = {"users": 100.0, "sessions": 200.0}
