@@ -1,0 +1,246 @@
+"""From the bytes of a picture to upright sRGB pixels, and from pixels to what the models see.
+
+The server decodes in the same way (`serving/vision/decode.py`); a test proves that both give equal pixels.
+
+Belongs here: limits, orientation, colour, transparency, squares. Does not belong here: where pictures come from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from contracts.visual import GREY
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is read; Pillow guesses nothing else."""
+
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+class PictureError(ValueError):
+    """Bytes that cannot be used as a picture; the message says what they are and what was expected.
+
+    Attributes:
+        reason: One word for counting.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is refused before it costs memory.
+
+    Attributes:
+        bytes: Largest file.
+        pixels: Largest width times height.
+        least_side: Smallest width and height.
+        longest_ratio: Largest ratio of the sides.
+    """
+
+    bytes: int = 20 * 1024 * 1024
+    pixels: int = 50_000_000
+    least_side: int = 8
+    longest_ratio: float = 20.0
+
+
+LIMITS = Limits()
+
+
+def decode(raw: bytes, side: int = 0, limits: Limits = LIMITS) -> Image.Image:
+    """Upright RGB picture in sRGB.
+
+    The first frame counts of what moves, the ground is white behind what is transparent, 16 bits become 8.
+
+    Args:
+        raw: The file.
+        side: If given, a JPEG may be decoded smaller than it is, but with no side below this (fast).
+        limits: What is refused.
+
+    Raises:
+        PictureError: Naming what is wrong.
+    """
+    image = _open(raw, limits)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if side and image.format in ("JPEG", "MPO"):
+                image.draft(image.mode, (side, side))
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            return _rgb(image)
+    except PictureError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever struct, zlib and the C decoders raise.
+        raise PictureError(
+            "damaged", f"the picture is damaged ({error}); expected a complete file"
+        ) from error
+
+
+def size_of(raw: bytes, limits: Limits = LIMITS) -> tuple[int, int]:
+    """Width and height as stored (before orientation), without decoding.
+
+    Raises:
+        PictureError: Naming what is wrong.
+    """
+    return _open(raw, limits).size
+
+
+def letterbox(image: Image.Image, size: int) -> tuple[Pixels, float]:
+    """A picture scaled to fit a square, top left on grey: what the detector sees.
+
+    Returns:
+        ``uint8[size, size, 3]`` and the scale: a box in fractions of the square times ``size / scale`` is in pixels
+        of the picture.
+    """
+    scale = size / max(image.size)
+    width, height = (max(1, min(size, round(edge * scale))) for edge in image.size)
+    square = np.full((size, size, 3), GREY, np.uint8)
+    square[:height, :width] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return square, scale
+
+
+def crop(
+    image: Image.Image, box: Box | None, size: int, margin: float = 0.0, keep_shape: bool = False
+) -> Pixels:
+    """What the embedder sees of an item.
+
+    Args:
+        image: The picture.
+        box: Left, top, right, bottom in pixels, or None for the whole picture (then without margin).
+        size: Side of the square.
+        margin: Share of the box's width and height added on each side, within the picture.
+        keep_shape: Lay the crop centred on white instead of stretching it.
+
+    Returns:
+        ``uint8[size, size, 3]``.
+    """
+    region = (0.0, 0.0, float(image.width), float(image.height))
+    if box is not None:
+        wide, high = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
+        region = (
+            min(max(0.0, box[0] - wide), image.width - 1.0),
+            min(max(0.0, box[1] - high), image.height - 1.0),
+            max(min(float(image.width), box[2] + wide), 1.0),
+            max(min(float(image.height), box[3] + high), 1.0),
+        )
+        region = (
+            region[0],
+            region[1],
+            max(region[2], region[0] + 1),
+            max(region[3], region[1] + 1),
+        )
+    width, height = size, size
+    if keep_shape:
+        scale = size / max(region[2] - region[0], region[3] - region[1])
+        width = max(1, min(size, round((region[2] - region[0]) * scale)))
+        height = max(1, min(size, round((region[3] - region[1]) * scale)))
+    scaled = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=region))
+    if (width, height) == (size, size):
+        return scaled
+    square = np.full((size, size, 3), 255, np.uint8)
+    left, top = (size - width) // 2, (size - height) // 2
+    square[top : top + height, left : left + width] = scaled
+    return square
+
+
+def _open(raw: bytes, limits: Limits) -> Image.Image:
+    if not raw:
+        raise PictureError("empty", "the file is empty; expected a picture")
+    if len(raw) > limits.bytes:
+        raise PictureError(
+            "too many bytes", f"the file has {len(raw):,} bytes; expected at most {limits.bytes:,}"
+        )
+    if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF:
+        raise PictureError("heic", "the file is HEIC, which is not read here; expected JPEG, PNG or WebP")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own warning on bombs: the limit below is ours.
+            image: Image.Image = Image.open(io.BytesIO(raw), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            "too many pixels", f"the picture is too large; expected at most {limits.pixels:,} pixels"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            "not a picture", "the file is no picture that is read here; expected JPEG, PNG or WebP"
+        ) from error
+    except Exception as error:
+        raise PictureError(
+            "damaged", f"the picture is damaged ({error}); expected a complete file"
+        ) from error
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise PictureError(
+            "too many pixels",
+            f"the picture has {width:,} x {height:,} pixels; expected at most {limits.pixels:,} in all",
+        )
+    if min(width, height) < limits.least_side:
+        raise PictureError(
+            "too small",
+            f"the picture has {width:,} x {height:,} pixels; expected at least {limits.least_side} a side",
+        )
+    if max(width, height) > limits.longest_ratio * min(width, height):
+        raise PictureError(
+            "too long",
+            f"the picture has {width:,} x {height:,} pixels; "
+            f"expected one side at most {limits.longest_ratio:g} times the other",
+        )
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB in sRGB, laid on white."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I") or image.mode == "F":
+        image, profile = _eight_bits(image), None
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA" if "transparency" in image.info or "A" in image.mode else "RGB")
+    if image.mode in ("PA", "LA", "La", "RGBa"):
+        image, profile = image.convert("RGBA"), None if image.mode in ("LA", "La") else profile
+    alpha = image.getchannel("A") if image.mode in _TRANSPARENT else None
+    solid = image.convert("RGB") if alpha is not None else image
+    coloured = _to_srgb(solid, profile) if profile else solid
+    coloured = coloured if coloured.mode == "RGB" else coloured.convert("RGB")
+    if alpha is None:
+        return coloured
+    ground = Image.new("RGB", image.size, (255, 255, 255))
+    ground.paste(coloured, (0, 0), alpha)
+    return ground
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else 255.0
+    return Image.fromarray(np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8), "L")
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """A picture with its colour profile in sRGB; a profile that cannot be used is as good as none."""
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = str(given.profile.xcolor_space).strip()
+        if space != {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}.get(image.mode):
+            return image
+        made: Any = ImageCms.profileToProfile(image, given, _SRGB, outputMode="RGB")
+        return made if made is not None else image
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+
+
+_SRGB = ImageCms.createProfile("sRGB")
