@@ -28,7 +28,7 @@ from typing import Annotated
 
 import msgspec
 
-CLASSES: tuple[str, ...] = (
+WEARABLE: tuple[str, ...] = (
     "bag", "belt", "boots", "footwear", "outer", "dress", "sunglasses", "pants", "top", "shorts", "skirt",
     "headwear", "scarf",
 )  # fmt: skip
@@ -37,8 +37,9 @@ CLASSES: tuple[str, ...] = (
 WHOLE = "whole product"
 """The whole picture as one item: a pack shot, or a single-object shop such as a grocer."""
 
-SHARDS: tuple[str, ...] = (*CLASSES, WHOLE)
-"""Parts of the index; products that are none of the classes (watches, groceries) are in the last."""
+CLASSES: tuple[str, ...] = (*WEARABLE, WHOLE)
+"""Classes by the number that the detector's graph gives, and the shards of the index: products that are not
+wearable in this sense (watches, groceries) are in the last."""
 
 GREY = 114
 """Ground of letterboxed pictures."""
@@ -154,7 +155,7 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         size: s, side of the square crop.
         dim: d, width of a vector.
         margin: Share of a box's width and height that is added on each side of it before cropping.
-        letterbox: Keep the shape of a crop (laid centred on white), instead of stretching it to the square.
+        letterbox: Keep the shape of a crop (scaled to fit, top left on grey), instead of stretching it to the square.
         attributes: Values per attribute, in the order of the logits of ``attr_<name>``.
         base: Weights it started from.
         int8: Whether the graph is quantised.

@@ -177,7 +177,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Record of one training, beside the files it made.
 
     Attributes:
-        family: What was trained.
+        family: Which model family.
         run_id: MLflow run.
         model_uri: MLflow LoggedModel.
         metrics: Final numbers.

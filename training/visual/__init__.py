@@ -1,6 +1,5 @@
-"""The visual side: pictures, detector, embedder, text tower, outfits and the index.
+"""The visual models: pictures in, boxes, vectors, words and outfits out; each exported as ONNX.
 
-Belongs here: reading picture sets, learning, judging and exporting the visual models, building the index.
-Does not belong here: which pictures a shop has (`orchestration`), answering requests (`serving`), the drawn
-catalogue (`training/rehearsal/drawing`).
+Belongs here: picture sets, detector, embedder, text tower, outfit model, their evaluation and export.
+Does not belong here: the index of a release and its packaging (`training/packaging.py`), serving.
 """

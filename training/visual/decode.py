@@ -105,13 +105,14 @@ def letterbox(image: Image.Image, size: int) -> tuple[Pixels, float]:
     """A picture scaled to fit a square, top left on grey: what the detector sees.
 
     Returns:
-        ``uint8[size, size, 3]`` and the scale: a box in fractions of the square times ``size / scale`` is in pixels
-        of the picture.
+        ``uint8[size, size, 3]`` and the scale: a box in pixels of the square over the scale is in those of the
+        picture.
     """
     scale = size / max(image.size)
-    width, height = (max(1, min(size, round(edge * scale))) for edge in image.size)
+    width, height = (max(1, round(edge * scale)) for edge in image.size)
     square = np.full((size, size, 3), GREY, np.uint8)
-    square[:height, :width] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    scaled = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    square[:height, :width] = np.asarray(scaled)
     return square, scale
 
 
@@ -122,40 +123,26 @@ def crop(
 
     Args:
         image: The picture.
-        box: Left, top, right, bottom in pixels, or None for the whole picture (then without margin).
+        box: Left, top, right, bottom as shares of the picture, or None for all of it (then without margin).
         size: Side of the square.
         margin: Share of the box's width and height added on each side, within the picture.
-        keep_shape: Lay the crop centred on white instead of stretching it.
+        keep_shape: Scale to fit, top left on grey, instead of stretching to the square.
 
     Returns:
         ``uint8[size, size, 3]``.
     """
-    region = (0.0, 0.0, float(image.width), float(image.height))
-    if box is not None:
-        wide, high = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
-        region = (
-            min(max(0.0, box[0] - wide), image.width - 1.0),
-            min(max(0.0, box[1] - high), image.height - 1.0),
-            max(min(float(image.width), box[2] + wide), 1.0),
-            max(min(float(image.height), box[3] + high), 1.0),
-        )
-        region = (
-            region[0],
-            region[1],
-            max(region[2], region[0] + 1),
-            max(region[3], region[1] + 1),
-        )
-    width, height = size, size
-    if keep_shape:
-        scale = size / max(region[2] - region[0], region[3] - region[1])
-        width = max(1, min(size, round((region[2] - region[0]) * scale)))
-        height = max(1, min(size, round((region[3] - region[1]) * scale)))
-    scaled = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=region))
-    if (width, height) == (size, size):
-        return scaled
-    square = np.full((size, size, 3), 255, np.uint8)
-    left, top = (size - width) // 2, (size - height) // 2
-    square[top : top + height, left : left + width] = scaled
+    wide, high = image.size
+    left, top, right, bottom = (0.0, 0.0, 1.0, 1.0) if box is None else box
+    dx, dy = (0.0, 0.0) if box is None else (margin * (right - left), margin * (bottom - top))
+    left, top = min(max(0.0, left - dx) * wide, wide - 1.0), min(max(0.0, top - dy) * high, high - 1.0)
+    right, bottom = min(1.0, right + dx) * wide, min(1.0, bottom + dy) * high
+    area = (left, top, max(right, left + 1.0), max(bottom, top + 1.0))
+    if not keep_shape:
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, area, 2.0))
+    scale = size / max(area[2] - area[0], area[3] - area[1])
+    width, height = (max(1, round(side * scale)) for side in (area[2] - area[0], area[3] - area[1]))
+    square = np.full((size, size, 3), GREY, np.uint8)
+    square[:height, :width] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, area, 2.0))
     return square
 
 

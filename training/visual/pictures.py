@@ -21,6 +21,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
+from training.config import ConfigError
+
 LABELS = (
     "type", "colour", "pattern", "gender", "usage", "season", "name", "category", "department", "brand",
     "product_id", "description",
@@ -30,7 +32,7 @@ LABELS = (
 Split = Literal["train", "test"]
 
 
-class PictureSetError(ValueError):
+class PictureSetError(ConfigError):
     """A folder that is not in its layout; the message names the file and what was expected."""
 
 
