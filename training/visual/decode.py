@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +52,7 @@ class Limits:
 
     bytes: int = 20 * 1024 * 1024
     pixels: int = 50_000_000
-    least_side: int = 8
+    least_side: int = 16
     longest_ratio: float = 20.0
 
 
@@ -80,8 +79,10 @@ def decode(raw: bytes, side: int = 0, limits: Limits = LIMITS) -> Image.Image:
             if side and image.format in ("JPEG", "MPO"):
                 image.draft(image.mode, (side, side))
             image.load()
-            image = ImageOps.exif_transpose(image)
-            return _rgb(image)
+            profile = image.info.get("icc_profile")
+            picture = _in_srgb(_rgb(_upright(image)), profile)
+            picture.info = {}  # What the camera wrote beside the pixels ends here.
+            return picture
     except PictureError:
         raise
     except MemoryError:
@@ -191,43 +192,39 @@ def _open(raw: bytes, limits: Limits) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB in sRGB, laid on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I") or image.mode == "F":
-        image, profile = _eight_bits(image), None
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA" if "transparency" in image.info or "A" in image.mode else "RGB")
-    if image.mode in ("PA", "LA", "La", "RGBa"):
-        image, profile = image.convert("RGBA"), None if image.mode in ("LA", "La") else profile
-    alpha = image.getchannel("A") if image.mode in _TRANSPARENT else None
-    solid = image.convert("RGB") if alpha is not None else image
-    coloured = _to_srgb(solid, profile) if profile else solid
-    coloured = coloured if coloured.mode == "RGB" else coloured.convert("RGB")
-    if alpha is None:
-        return coloured
-    ground = Image.new("RGB", image.size, (255, 255, 255))
-    ground.paste(coloured, (0, 0), alpha)
-    return ground
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else 255.0
-    return Image.fromarray(np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8), "L")
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """A picture with its colour profile in sRGB; a profile that cannot be used is as good as none."""
+def _upright(image: Image.Image) -> Image.Image:
+    """As the camera was held; notes that cannot be read count as upright."""
     try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = str(given.profile.xcolor_space).strip()
-        if space != {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}.get(image.mode):
-            return image
-        made: Any = ImageCms.profileToProfile(image, given, _SRGB, outputMode="RGB")
-        return made if made is not None else image
-    except (ImageCms.PyCMSError, OSError, ValueError):
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises several unrelated types on damaged notes.
         return image
 
 
-_SRGB = ImageCms.createProfile("sRGB")
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.nan_to_num(np.asarray(image).astype(np.float32))
+        scale = 255.0 / 65535.0 if float(values.max(initial=0.0)) > 255 else 1.0
+        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, (255, 255, 255, 255)), seen).convert("RGB")
+    return image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """RGB in sRGB where the file says that it is in another space; a profile that cannot be used is as good as none."""
+    if not isinstance(profile, bytes) or b"sRGB" in profile[:4096]:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != "RGB":
+            return image
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        target = ImageCms.createProfile("sRGB")
+        made = ImageCms.profileToProfile(image, source, target, renderingIntent=intent)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return image if made is None else made
