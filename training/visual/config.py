@@ -13,6 +13,9 @@ import msgspec
 from training.config import ConfigError, Count, Positive, Rate, Share, Text
 
 AtLeastZero = Annotated[float, msgspec.Meta(ge=0)]
+LAST_FROZEN = 12
+"""Parts of the trunk up to its map of stride 16."""
+
 Side = Annotated[int, msgspec.Meta(ge=32, multiple_of=32)]
 
 
@@ -127,7 +130,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         train_size: Pixels a side while learning, likewise.
         dim: Width of the vector.
         colour_dim: How much of it tells colour; 0 for no colour descriptor.
-        colour_share: Weight of colour in the product of two vectors; None chooses it on the validation part.
+        colour_share: Weight of colour in the product of two vectors; None chooses it on the validation part,
+            where there is one.
         frozen: Leading parts of the trunk (stem, 16 blocks, head) that stay as they are.
         epochs: Passes over all pictures.
         batch: Pictures per step.
@@ -141,9 +145,9 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         dropout: Of pooled features.
         average: Decay of the running average of the weights that is exported; 0 exports the last weights.
         crop: Smallest share of a picture that a random crop keeps.
-        validation: Share of what is learned from that is kept aside to choose and to stop.
-        all_rows: Learn from the validation rows too (after everything has been chosen without).
+        validation: Share of what is learned from that is kept aside to choose; 0 learns from all of it.
         box_margin: What a caller adds around a box, as a share of its sides.
+        letterbox: Pictures keep their shape, scaled to fit, top left on grey; else they are stretched.
         max_seconds: No further epoch starts once this much time is spent.
     """
 
@@ -168,8 +172,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     average: Share = 0.98
     crop: Rate = 0.4
     validation: Share = 0.1
-    all_rows: bool = False
     box_margin: AtLeastZero = 0.05
+    letterbox: bool = True
     max_seconds: Rate = 3600.0
 
 
@@ -225,5 +229,7 @@ def check_embedder(config: EmbedderConfig) -> None:
         )
     if any(target.part == "colour" for target in config.targets) and not params.colour_dim:
         raise ConfigError("`$.params.colour_dim` is 0, and a target learns the colour part; expected more")
+    if params.frozen > LAST_FROZEN:
+        raise ConfigError(f"`$.params.frozen` is {params.frozen}; expected at most {LAST_FROZEN}")
     if params.crop > 1:
         raise ConfigError(f"`$.params.crop` is {params.crop:g}; expected at most 1")

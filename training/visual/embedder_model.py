@@ -36,16 +36,11 @@ class Parts(NamedTuple):
 
 
 class GeM(nn.Module):
-    """Generalised mean over places with a learned exponent (Radenovic et al. 2019)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.power = nn.Parameter(torch.tensor(2.0))
+    """Generalised mean over places, with the exponent 3 (Radenovic et al. 2019)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Not negative float[B, C, H, W] to float[B, C]."""
-        power = self.power.clamp(1.0, 6.0)
-        return features.clamp(min=1e-4).pow(power).mean((2, 3)).pow(1.0 / power)
+        return ((features * features * features).mean((2, 3)) + 1e-6).pow(1.0 / 3.0)
 
 
 class Embedder(nn.Module):
