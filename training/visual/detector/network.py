@@ -60,8 +60,12 @@ class Network(nn.Module):
             side(torch.cat([level, self._places(level, STRIDE * 2**number)], dim=1))
             for number, (side, level) in enumerate(zip(self.side, levels, strict=True))
         )
-        p4 = self.smooth[0](functional.relu(p4 + functional.interpolate(p5, scale_factor=2.0, mode="nearest")))
-        p3 = self.smooth[1](functional.relu(p3 + functional.interpolate(p4, scale_factor=2.0, mode="nearest")))
+        p4 = self.smooth[0](
+            functional.relu(p4 + functional.interpolate(p5, scale_factor=2.0, mode="nearest"))
+        )
+        p3 = self.smooth[1](
+            functional.relu(p3 + functional.interpolate(p4, scale_factor=2.0, mode="nearest"))
+        )
         logits = self.heat(p3)
         reach = torch.exp(self.reach(p3).clamp(max=5.0)) * STRIDE
         return logits, reach.unflatten(1, (self.classes, 4))
