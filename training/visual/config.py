@@ -62,6 +62,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             out counts as unlabelled.
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
+        validate: Whether some of its rows are kept aside for validation; off where every row is a class of its own.
         repeat: Times that each picture is seen in an epoch.
         jitter: Strength of brightness, contrast and colour temperature changes.
     """
@@ -74,6 +75,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rename: dict[str, dict[str, str]] = {}
     boxes: bool = False
     learn: bool = True
+    validate: bool = True
     repeat: Positive = 1
     jitter: AtLeastZero = 0.2
 

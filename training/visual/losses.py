@@ -24,6 +24,9 @@ class ProxySoftmax(nn.Module):
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
         self.scale, self.margin = scale, margin
 
+    def __len__(self) -> int:
+        return len(self.proxies)
+
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of unit vectors float[B, dim] with int64[B] labels; 0 where no picture has one."""
         vectors, labels = vectors[labels >= 0], labels[labels >= 0]
@@ -48,6 +51,9 @@ class ProxyAnchor(nn.Module):
         super().__init__()
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
         self.scale, self.margin = scale, margin
+
+    def __len__(self) -> int:
+        return len(self.proxies)
 
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Loss of unit vectors float[B, dim] with int64[B] labels; 0 where no picture has one."""
