@@ -24,6 +24,7 @@ from training.visual.trunk import Lite0, folded
 
 OPSET = 20
 IR_VERSION = 10
+OUT = "out."
 BATCHES = (1, 2, 7)
 TOLERANCE = 1e-3
 """Largest difference of any number of a vector; logits may differ by ten times as much."""
@@ -58,12 +59,24 @@ def export_onnx(model: nn.Module, example: tuple[torch.Tensor, ...], path: pathl
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model, example, dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
-            input_names=inputs, output_names=outputs, dynamic_shapes=tuple(dict(dynamic) for _ in example),
+            input_names=inputs, output_names=[f"{OUT}{name}" for name in outputs],
+            dynamic_shapes=tuple(dict(dynamic) for _ in example),
         )  # fmt: skip
     proto = program.model_proto
+    _rename(proto.graph, {name: f"inner_{name}" for name in outputs})
+    _rename(proto.graph, {f"{OUT}{name}": name for name in outputs})
     proto.ir_version = IR_VERSION
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, path)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Give values of a graph other names: the exporter names inner values freely, ``embedding`` among them."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
 
 
 def export_embedder(model: Embedder, size: int, path: pathlib.Path) -> None:

@@ -25,7 +25,8 @@ from training.visual.config import EmbedderParams, Target
 from training.visual.embedder_data import LEARN, Ints, Samples
 from training.visual.embedder_model import Embedder, Parts, join
 from training.visual.hub import make_hub_trunk
-from training.visual.losses import LOSSES
+from training.visual.losses import LOSSES, WordsContrast
+from training.visual.sentences import sentence_vectors
 from training.visual.trunk import MEAN, SCALE, Lite0, folded, make_trunk
 
 LARGEST_GRADIENT = 5.0
@@ -160,9 +161,19 @@ def fit(
     attributes: Sequence[str],
     params: EmbedderParams,
     seed: int,
+    words: str = "",
     progress: Progress = lambda line: None,
 ) -> Fit:
     """Train an embedder.
+
+    Args:
+        samples: All pictures; those of the split LEARN are learned from.
+        targets: What vectors are pulled together by.
+        attributes: Labels with a head.
+        params: The embedder's own.
+        seed: Of all randomness.
+        words: Label with a text that vectors are pulled to, or empty.
+        progress: Told of every epoch.
 
     Raises:
         ConfigError: The trunk cannot be made, or a target has fewer than two classes.
@@ -177,13 +188,8 @@ def fit(
     if len(rows) < 2:
         raise ConfigError(f"`$.sources` leave {len(rows)} picture to learn from; expected at least 2")
     labels, losses = _targets(samples, targets, params, rows)
-    heads = {
-        name: torch.from_numpy(
-            np.where(samples.labels[name] < samples.learned[name], samples.labels[name], -1)
-        )
-        for name in attributes
-    }
-    optimiser = _optimiser(model, losses, params)
+    aims = Aims(samples, targets, attributes, labels, losses, params, words)
+    optimiser = _optimiser(model, [losses, aims.words], params)
     batch = min(params.batch, len(rows))
     steps = len(rows) // batch * params.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -203,7 +209,7 @@ def fit(
             jitter = torch.from_numpy(samples.jitter[some])
             values = views(pictures, params.train_size, params.crop, jitter, light)
             parts = model.parts(values / 255.0, *front.maps(values))
-            loss = _loss(parts, model.share, labels, losses, targets, heads, params, some)
+            loss = aims.loss(parts, model.share, some)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
@@ -246,10 +252,10 @@ def _targets(
     return labels, losses
 
 
-def _optimiser(model: Embedder, losses: nn.ModuleList, params: EmbedderParams) -> torch.optim.Optimizer:
+def _optimiser(model: Embedder, losses: Sequence[nn.Module], params: EmbedderParams) -> torch.optim.Optimizer:
     trunk = {id(value) for value in model.trunk.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for value in [*model.parameters(), *losses.parameters()]:
+    for value in [*model.parameters(), *(value for loss in losses for value in loss.parameters())]:
         if value.requires_grad:
             groups.setdefault((id(value) in trunk, value.ndim > 1), []).append(value)
     return torch.optim.AdamW(
@@ -264,24 +270,55 @@ def _optimiser(model: Embedder, losses: nn.ModuleList, params: EmbedderParams) -
     )
 
 
-def _loss(
-    parts: Parts,
-    share: Tensor,
-    labels: Sequence[Tensor],
-    losses: nn.ModuleList,
-    targets: Sequence[Target],
-    heads: dict[str, Tensor],
-    params: EmbedderParams,
-    rows: Ints,
-) -> Tensor:
-    vectors = {"shape": parts.shape, "colour": parts.colour, "all": join(parts.shape, parts.colour, share)}
-    at = torch.from_numpy(rows)
-    loss = parts.shape.new_zeros(())
-    for code, learner, target in zip(labels, losses, targets, strict=True):
-        loss = loss + target.weight * learner(vectors[target.part], code[at])
-    for name, code in heads.items():
-        if (code[at] >= 0).any():
-            loss = loss + params.attribute_weight * nn.functional.cross_entropy(
-                parts.attributes[name], code[at], ignore_index=-1
+class Aims:
+    """All that an embedder learns towards, as one loss.
+
+    Args:
+        samples: All pictures.
+        targets: What vectors are pulled together by.
+        attributes: Labels with a head.
+        labels: int64[N] class by target, -1 where there is none.
+        losses: By target.
+        params: Weights of the parts.
+        words: Label with a text that vectors are pulled to, or empty.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        targets: Sequence[Target],
+        attributes: Sequence[str],
+        labels: Sequence[Tensor],
+        losses: nn.ModuleList,
+        params: EmbedderParams,
+        words: str,
+    ) -> None:
+        self.targets, self.labels, self.losses, self.params = targets, labels, losses, params
+        self.heads = {
+            name: torch.from_numpy(
+                np.where(samples.labels[name] < samples.learned[name], samples.labels[name], -1)
             )
-    return loss
+            for name in attributes
+        }
+        self.words: nn.Module = nn.Module()
+        self.sentence: Tensor | None = None
+        if words:
+            self.words = WordsContrast(sentence_vectors(samples.values[words]), params.dim, params.scale)
+            self.sentence = torch.from_numpy(samples.labels[words])
+
+    def loss(self, parts: Parts, share: Tensor, rows: Ints) -> Tensor:
+        """Loss of what the network made of some rows."""
+        whole = join(parts.shape, parts.colour, share)
+        vectors = {"shape": parts.shape, "colour": parts.colour, "all": whole}
+        at = torch.from_numpy(rows)
+        loss = whole.new_zeros(())
+        for code, learner, target in zip(self.labels, self.losses, self.targets, strict=True):
+            loss = loss + target.weight * learner(vectors[target.part], code[at])
+        for name, code in self.heads.items():
+            if (code[at] >= 0).any():
+                loss = loss + self.params.attribute_weight * nn.functional.cross_entropy(
+                    parts.attributes[name], code[at], ignore_index=-1
+                )
+        if self.sentence is not None:
+            loss = loss + self.params.words_weight * self.words(whole, self.sentence[at])
+        return loss

@@ -99,7 +99,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         for source in config.sources:
             tracking.log_dataset(source.name, source=source.root, digest=samples.digest, context="train")
         progress(f"{len(samples)} pictures, {int((samples.split == TEST).sum())} of them for reporting only")
-        learned = fit(samples, config.targets, config.attributes, params, config.seed, progress)
+        learned = fit(samples, config.targets, config.attributes, params, config.seed, config.words, progress)
         judgement = export_and_judge(config, samples, learned, staged, progress)
         gap = check_parity(
             learned.model, staged / GRAPH, params.size,
