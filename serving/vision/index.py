@@ -95,7 +95,7 @@ class Index:
             read_array(arrays, "vectors", "f", (size, dim)), np.float32
         )
         lengths = np.linalg.norm(self.vectors, axis=1)
-        if size and float(np.abs(lengths - 1.0).max()) > LENGTH_TOLERANCE:
+        if size and not float(np.abs(lengths - 1.0).max()) <= LENGTH_TOLERANCE:
             raise TableError(f"{INDEX_FILE}: 'vectors' are not of length 1")
         self.shards: list[str] = read_array(arrays, "shards", "U", (-1,)).tolist()
         self.shard = _codes(arrays, "shard", size, len(self.shards))

@@ -23,9 +23,10 @@ _MOST = re.compile(
     re.IGNORECASE,
 )
 _LEAST = re.compile(rf"\b(?:over|above|more than|at least|min(?:imum)?|from)\s+{_MONEY}", re.IGNORECASE)
+_UNWANTED = r"(?!(?:without|not|no|except|excluding)\b)[^\W\d][\w-]*"
 _NOT = re.compile(
     r"\b(?:without|not|no|except|excluding)\s+(?:any\s+|an?\s+|the\s+|in\s+)?"
-    r"([^\W\d][\w-]*(?:\s*(?:,|\bor\b|\band\b|\bnor\b)\s*(?:any\s+|an?\s+)?[^\W\d][\w-]*)*)",
+    rf"({_UNWANTED}(?:\s*(?:,|\bor\b|\band\b|\bnor\b)\s*(?:any\s+|an?\s+)?{_UNWANTED})*)",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_][\w-]*")
