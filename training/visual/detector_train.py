@@ -33,20 +33,26 @@ NAMES = {
     "street-looks": "street", "drawn-looks": "drawn", "fashion-products": "packshots", "drawn": "drawn_packshots",
 }  # fmt: skip
 PARITY_PICTURES = 7
-CALIBRATION_PICTURES = 64
+PAUSED = 75
+"""Exit code of a session that is to be gone on with (EX_TEMPFAIL of sysexits.h)."""
 
 
 def run(path: pathlib.Path, progress: Progress = lambda line: None) -> Bundle:
     """Train as a config file says.
 
+    A session that is over before the training is leaves its checkpoint and exit code 75 (try again).
+
     Raises:
-        ConfigError: The config, a folder of it or the time that is left cannot be used.
+        ConfigError: The config or a folder of it cannot be used.
     """
     config = read_config(path, DetectorConfig)
     try:
         return train(config, progress)
-    except (PictureSetError, learn.PausedError) as error:
+    except PictureSetError as error:
         raise ConfigError(f"{path.name}: {error}") from error
+    except learn.PausedError as paused:
+        progress(f"detector: {paused}")
+        raise SystemExit(PAUSED) from None
 
 
 def train(config: DetectorConfig, progress: Progress = lambda line: None) -> Bundle:

@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from training.config import ConfigError
 from training.visual.classes import CLASSES
 from training.visual.detector import augment, loss
 from training.visual.detector.network import Network, pick
 from training.visual.detector.scenes import Scene, draw_weights, ground
-from training.visual.detector.trunk import Lite0, Plain, open_trunk
+from training.visual.detector.trunk import Levels, Plain, open_trunk
 
 RED = (230, 20, 20)
 
@@ -118,31 +117,14 @@ def test_peaks_give_the_boxes_around_them():
     assert (boxes[1, 0] * 64).tolist() == pytest.approx([0, 54, 10, 64])
 
 
-def test_normalisation_is_folded_into_the_trunk():
-    torch.manual_seed(0)
-    trunk, weights = Lite0(), {}
-
-    def conv(name, norm, like):
-        weights[f"{name}.weight"] = torch.randn_like(like.weight) * 0.1
-        for key in ("weight", "bias", "running_mean"):
-            weights[f"{norm}.{key}"] = torch.randn(len(like.weight)) * 0.2 + (key == "weight")
-        weights[f"{norm}.running_var"] = torch.rand(len(like.weight)) + 0.5
-
-    conv("_conv_stem", "_bn0", trunk.stem)
-    for number, block in enumerate(trunk.blocks):
-        if block.expand is not None:
-            conv(f"_blocks.{number}._expand_conv", f"_blocks.{number}._bn0", block.expand)
-        conv(f"_blocks.{number}._depthwise_conv", f"_blocks.{number}._bn1", block.depthwise)
-        conv(f"_blocks.{number}._project_conv", f"_blocks.{number}._bn2", block.project)
-    trunk.load_folded(weights)
-    x = torch.randn(1, 3, 64, 64)
-    plain = functional.conv2d(functional.pad(x, (0, 1, 0, 1)), weights["_conv_stem.weight"], stride=2)
-    plain = functional.batch_norm(
-        plain, weights["_bn0.running_mean"], weights["_bn0.running_var"], weights["_bn0.weight"],
-        weights["_bn0.bias"], eps=1e-3,
-    )  # fmt: skip
-    assert torch.allclose(trunk.stem(x), plain, atol=1e-5)
-    assert [level.shape[1:] for level in trunk(x)] == [(40, 8, 8), (112, 4, 4), (320, 2, 2)]
+def test_the_trunk_gives_three_levels_and_keeps_its_first_parts():
+    trunk = Levels("none")
+    assert [level.shape[1:] for level in trunk(torch.randn(1, 3, 64, 64))] == [
+        (channels, side, side) for channels, side in zip(Levels.channels, (8, 4, 2), strict=True)
+    ]
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in trunk.modules())
+    assert not any(weight.requires_grad for weight in trunk.parts[:6].parameters())
+    assert all(weight.requires_grad for weight in trunk.parts[6:].parameters())
 
 
 @pytest.mark.parametrize("name", ["vgg", ""])

@@ -29,7 +29,7 @@ Check = Callable[[nn.Module], float]
 WARM_UP = 0.05
 FLOOR = 0.01
 WIDE_EVERY = 6
-"""One batch of so many is a whole square; the rest are upright and three quarters as wide, as most photos are."""
+"""Where most pictures are upright, one batch of so many is a square; the rest are three quarters as wide."""
 
 
 class PausedError(Exception):
@@ -102,6 +102,7 @@ def learn(
         first, before = saved["step"], saved["seconds"]
         progress(f"detector: goes on at step {first}")
     chances = [(share, scenes, draw_weights(scenes)) for share, scenes in sources]
+    upright = _mostly_upright(sources)
     started = time.monotonic()
     for step in range(first, params.steps):
         spent = before + time.monotonic() - started
@@ -111,7 +112,9 @@ def learn(
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * _rate(done)
         rng = np.random.default_rng((seed, step))
-        centres, boxes = _step(network, optimizer, chances, params, rng, wide=step % WIDE_EVERY == 0)
+        centres, boxes = _step(
+            network, optimizer, chances, params, rng, wide=not upright or step % WIDE_EVERY == 0
+        )
         curves["loss_centres"].append(centres)
         curves["loss_boxes"].append(boxes)
         _follow(average, network, min(params.average, (step + 1) / (step + 10)))
@@ -154,6 +157,15 @@ def start_boxes(network: Network, sources: Sequence[tuple[float, Sequence[Scene]
     with torch.no_grad():
         bias = network.reach[1].bias.view(len(CLASSES), 4)
         bias.copy_(torch.from_numpy(mean[:, [0, 1, 0, 1]]).to(bias.dtype))
+
+
+def _mostly_upright(sources: Sequence[tuple[float, Sequence[Scene]]]) -> bool:
+    """Whether most views are of pictures that are at most three quarters as wide as high."""
+    shares = [
+        share * np.mean([scene.pixels.shape[1] <= 0.75 * scene.pixels.shape[0] for scene in scenes])
+        for share, scenes in sources
+    ]
+    return bool(sum(shares) > 0.5 * sum(share for share, _ in sources))
 
 
 def _rate(done: float) -> float:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.visual.detector.trunk import Lite0, Plain
+from training.visual.detector.trunk import Levels, Plain
+from training.visual.trunk import MEAN, SCALE
 
 STRIDE = 8
 PEAKS = 100
@@ -31,7 +32,7 @@ class Network(nn.Module):
         width: Channels of pyramid and heads.
     """
 
-    def __init__(self, trunk: Lite0 | Plain, classes: int, size: int, width: int = 96) -> None:
+    def __init__(self, trunk: Levels | Plain, classes: int, size: int, width: int = 96) -> None:
         super().__init__()
         self.trunk, self.classes, self.size = trunk, classes, size
         self.side = nn.ModuleList([nn.Conv2d(channels + 2, width, 1) for channels in trunk.channels])
@@ -53,15 +54,19 @@ class Network(nn.Module):
             Logits ``[B, C, H/8, W/8]`` and distances in pixels from the cell's middle to left, top, right and
             bottom ``[B, C, 4, H/8, W/8]``.
         """
-        x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - 127.0) / 128.0
+        x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - MEAN) / SCALE
         # channels last in memory: three times faster on CPU
         levels = self.trunk(x.contiguous(memory_format=torch.channels_last))
         p3, p4, p5 = (
             side(torch.cat([level, self._places(level, STRIDE * 2**number)], dim=1))
             for number, (side, level) in enumerate(zip(self.side, levels, strict=True))
         )
-        p4 = self.smooth[0](functional.relu(p4 + functional.interpolate(p5, scale_factor=2.0, mode="nearest")))
-        p3 = self.smooth[1](functional.relu(p3 + functional.interpolate(p4, scale_factor=2.0, mode="nearest")))
+        p4 = self.smooth[0](
+            functional.relu(p4 + functional.interpolate(p5, scale_factor=2.0, mode="nearest"))
+        )
+        p3 = self.smooth[1](
+            functional.relu(p3 + functional.interpolate(p4, scale_factor=2.0, mode="nearest"))
+        )
         logits = self.heat(p3)
         reach = torch.exp(self.reach(p3).clamp(max=5.0)) * STRIDE
         return logits, reach.unflatten(1, (self.classes, 4))
