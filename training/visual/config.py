@@ -62,6 +62,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             out counts as unlabelled.
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
+        validate: Whether some of its rows are kept aside for validation; off where every row is a class of its own.
         repeat: Times that each picture is seen in an epoch.
         jitter: Strength of brightness, contrast and colour temperature changes.
     """
@@ -74,6 +75,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rename: dict[str, dict[str, str]] = {}
     boxes: bool = False
     learn: bool = True
+    validate: bool = True
     repeat: Positive = 1
     jitter: AtLeastZero = 0.2
 
@@ -142,6 +144,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         scale: Inverse temperature of the loss.
         margin: Of the loss.
         attribute_weight: Of the attribute heads' cross-entropy.
+        words_weight: Of the contrast between pictures and their words.
         dropout: Of pooled features.
         average: Decay of the running average of the weights that is exported; 0 exports the last weights.
         crop: Smallest share of a picture that a random crop keeps.
@@ -168,6 +171,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scale: Rate = 16.0
     margin: AtLeastZero = 0.1
     attribute_weight: AtLeastZero = 0.3
+    words_weight: AtLeastZero = 0.5
     dropout: Share = 0.2
     average: Share = 0.98
     crop: Rate = 0.4
@@ -184,6 +188,8 @@ class EmbedderConfig(VisualConfig, frozen=True, kw_only=True, forbid_unknown_fie
         sources: Where pictures come from.
         targets: What vectors are pulled together by.
         attributes: Labels with a head of their own; exported as ``attr_<name>``.
+        words: Label whose text vectors are pulled to as well (a product's name), which teaches what words can say
+            of a picture; empty for none.
         judges: What it is judged by.
         params: The embedder's own.
     """
@@ -191,8 +197,61 @@ class EmbedderConfig(VisualConfig, frozen=True, kw_only=True, forbid_unknown_fie
     sources: tuple[Source, ...]
     targets: tuple[Target, ...]
     attributes: tuple[Text, ...] = ()
+    words: str = ""
     judges: tuple[Judge, ...] = ()
     params: EmbedderParams = EmbedderParams()
+
+
+class TextParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shape and training of the text tower.
+
+    Attributes:
+        length: Most tokens of a sentence that are read.
+        hidden: Width of the learned step.
+        dropout: While learning.
+        epochs: Passes over all sentences.
+        batch: Sentences per step.
+        learning_rate: Peak.
+        weight_decay: AdamW.
+        scale: First inverse temperature of the contrast; it is learned.
+        alike_weight: How right a picture is for the name of another one that is alike.
+        noise: Deviation per number that is added to pictures' vectors: those learned from lie nearer to their
+            classes than those of new pictures.
+        int8_loss: The quantised graph is shipped if it loses at most so much of the recall.
+    """
+
+    length: Annotated[int, msgspec.Meta(ge=4, le=256)] = 48
+    hidden: Positive = 512
+    dropout: Share = 0.2
+    epochs: Positive = 40
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 1024
+    learning_rate: Rate = 2e-3
+    weight_decay: AtLeastZero = 0.05
+    scale: Rate = 20.0
+    alike_weight: Share = 0.05
+    noise: AtLeastZero = 0.02
+    int8_loss: AtLeastZero = 0.005
+
+
+class TextConfig(VisualConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Config of ``python -m training.visual text``.
+
+    Attributes:
+        embedder: Bundle folder of the embedder, in whose space the tower speaks.
+        source: Which of the embedder's sources has the names.
+        name: The set's label that holds a product's name.
+        phrases: Combinations of the set's labels that are said as well, such as colour and type: what shoppers
+            type is shorter than a name.
+        alike: Combinations of the set's labels; pictures that share one are weakly right for each other's names.
+        params: The tower's own.
+    """
+
+    embedder: Text
+    source: Text
+    name: Text = "name"
+    phrases: tuple[tuple[Text, ...], ...] = (("type",), ("colour", "type"), ("gender", "type"))
+    alike: tuple[tuple[Text, ...], ...] = (("type", "colour", "gender"),)
+    params: TextParams = TextParams()
 
 
 def check_embedder(config: EmbedderConfig) -> None:
@@ -211,6 +270,7 @@ def check_embedder(config: EmbedderConfig) -> None:
         **{f"targets[{at}].labels": target.labels for at, target in enumerate(config.targets)},
         **{f"judges[{at}].labels": judge.labels for at, judge in enumerate(config.judges)},
         "attributes": config.attributes,
+        "words": (config.words,) if config.words else (),
     }
     for key, some in wanted.items():
         if missing := [label for label in some if label not in labels]:

@@ -142,8 +142,9 @@ def read_samples(
     labels = [{**known.get(row.product_id, {}), **row.labels} for row in flat]
     split = np.array([TEST if row.test or row.product_id in tested else LEARN for row in flat], np.int64)
     kept_aside = np.array([_share(row.product_id or row.key, seed) < params.validation for row in flat])
-    split[(split == LEARN) & kept_aside] = VALIDATE
     learns = np.array([source.learn for source in sources])[number]
+    validates = np.array([source.validate for source in sources])[number]
+    split[(split == LEARN) & kept_aside & validates] = VALIDATE
     if not (learns & (split == LEARN)).any():
         raise ConfigError("`$.sources` leave no picture to learn from; expected rows of the split train")
     names = sorted({label for source in sources for label in source.labels})

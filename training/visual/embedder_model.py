@@ -19,6 +19,8 @@ from training.visual.trunk import MEAN, SCALE
 
 HIDDEN = 128
 FIRST_SHARE = 0.3
+HEAD = "head_"
+"""Before a head's name: `ModuleDict` has methods called ``type`` and the like."""
 
 
 class Parts(NamedTuple):
@@ -73,9 +75,14 @@ class Embedder(nn.Module):
                 nn.Linear(self.seen.width + HIDDEN // 2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, colour_dim)
             )
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(width + colour_dim, values) for name, values in attributes.items()}
+            {f"{HEAD}{name}": nn.Linear(width + colour_dim, values) for name, values in attributes.items()}
         )
         self.register_buffer("share", torch.tensor(FIRST_SHARE if colour_dim else 0.0))
+
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the heads, in the order of the outputs."""
+        return sorted(name.removeprefix(HEAD) for name in self.heads)
 
     def parts(self, rgb: Tensor, half: Tensor, full: Tensor) -> Parts:
         """From pictures float[B, 3, S, S] in 0..1 and the trunk's two maps to what is made of them."""
@@ -87,7 +94,7 @@ class Embedder(nn.Module):
         else:
             colour = shape[:, :0]
         both = torch.cat([pooled, colour], 1)
-        return Parts(shape, colour, {name: head(both) for name, head in self.heads.items()})
+        return Parts(shape, colour, {n.removeprefix(HEAD): h(both) for n, h in self.heads.items()})
 
     def join(self, parts: Parts) -> Tensor:
         """One unit vector float[B, dim] of both parts."""
@@ -98,7 +105,7 @@ class Embedder(nn.Module):
         values = pixels.permute(0, 3, 1, 2).to(torch.float32)
         half, full = self.trunk((values - MEAN) / SCALE)
         parts = self.parts(values / 255.0, half, full)
-        return (self.join(parts), *(parts.attributes[name] for name in sorted(parts.attributes)))
+        return (self.join(parts), *(parts.attributes[name] for name in self.attributes))
 
 
 def join(shape: Tensor, colour: Tensor, share: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ class ProxySoftmax(nn.Module):
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
         self.scale, self.margin = scale, margin
 
+    def __len__(self) -> int:
+        return len(self.proxies)
+
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of unit vectors float[B, dim] with int64[B] labels; 0 where no picture has one."""
         vectors, labels = vectors[labels >= 0], labels[labels >= 0]
         if not len(labels):
-            return vectors.sum()
+            return vectors.sum() * 0.0
         cosine = vectors @ nn.functional.normalize(self.proxies, dim=-1).T
         own = nn.functional.one_hot(labels, cosine.shape[1])
         return nn.functional.cross_entropy(self.scale * (cosine - self.margin * own), labels)
@@ -49,11 +52,14 @@ class ProxyAnchor(nn.Module):
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
         self.scale, self.margin = scale, margin
 
+    def __len__(self) -> int:
+        return len(self.proxies)
+
     def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Loss of unit vectors float[B, dim] with int64[B] labels; 0 where no picture has one."""
         vectors, labels = vectors[labels >= 0], labels[labels >= 0]
         if not len(labels):
-            return vectors.sum()
+            return vectors.sum() * 0.0
         cosine = vectors @ nn.functional.normalize(self.proxies, dim=-1).T
         own = nn.functional.one_hot(labels, cosine.shape[1]).bool()
         never = torch.finfo(cosine.dtype).min
@@ -65,6 +71,33 @@ class ProxyAnchor(nn.Module):
 
 
 LOSSES = {"softmax": ProxySoftmax, "anchor": ProxyAnchor}
+
+
+class WordsContrast(nn.Module):
+    """Contrast between pictures and sentences, through a learned projection of the sentences' vectors.
+
+    Args:
+        sentences: float[S, width], as they stay.
+        dim: Width of the pictures' vectors.
+        scale: Inverse temperature.
+    """
+
+    sentences: Tensor
+
+    def __init__(self, sentences: Tensor, dim: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("sentences", nn.functional.normalize(sentences, dim=-1))
+        self.project = nn.Linear(sentences.shape[1], dim)
+        self.scale = scale
+
+    def forward(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        """Loss of unit vectors float[B, dim] with int64[B] sentences (-1: none); equal sentences are partners."""
+        vectors, codes = vectors[codes >= 0], codes[codes >= 0]
+        if len(codes) < 2:
+            return vectors.sum() * 0.0
+        words = nn.functional.normalize(self.project(self.sentences[codes]), dim=-1)
+        same = (codes[:, None] == codes[None, :]).to(vectors.dtype)
+        return contrast(vectors, words, vectors.new_tensor(self.scale), same)
 
 
 def contrast(first: Tensor, second: Tensor, scale: Tensor, same: Tensor) -> Tensor:
