@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contracts.visual import WHOLE
 from serving.engine.items import Mask
-from serving.vision.boxes import Box, Detection, around, at_point, cut
+from serving.vision.boxes import Box, Detection, around, at_point
 from serving.vision.decode import Photo, decode
 from serving.vision.index import Found, Index, Wish
 from serving.vision.models import Spent, Trait, Visual
@@ -94,12 +94,7 @@ def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, sp
     found = _aimed(visual, photo, aim, spent, notes)
     if not found:
         return View(photo.width, photo.height, [], notes)
-    settings = visual.embedder.settings
-    with spent.step("crop"):
-        crops = np.stack(
-            [cut(photo.image, one.box, settings.size, settings.margin, settings.letterbox) for one in found]
-        )
-    vectors, traits = visual.embedder.embed(crops, spent)
+    vectors, traits = visual.embedder.embed(photo.image, [one.box for one in found], spent)
     with spent.step("search"):
         allowed = visual.index.allowed(wish)
         shards = [

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from contracts.release import describe_file, read_manifest
 from contracts.visual import media_path
 from tests.integration.serving import seeing
 from tests.integration.serving.conftest import YAML, Shop
-from tests.integration.serving.synthetic import Keys, make_release, sign, write_profiles
+from tests.integration.serving.synthetic import Keys, make_release, remake, write_profiles
 from training.rehearsal import catalogue
 from training.rehearsal.config import checked
 from training.rehearsal.drawing.looks import look
@@ -48,7 +47,7 @@ def make_window(home: pathlib.Path) -> Shop:
         items[column] = values
     items["sellable"] = np.arange(len(items["sellable"])) < PRODUCTS
     ids = items["product_id"].tolist()
-    _rewrite(folder, keys, items)
+    remake(folder, keys, items)
     seen = seeing.Range(
         PRODUCTS,
         drawn,
@@ -127,35 +126,3 @@ def _looks(home: pathlib.Path, ids: list[str]) -> dict[str, Any]:
         "answers": np.array([[*row, *[""] * (5 - len(row))] for row in answers]),
         "similarity": np.tile(np.array([0.95, 0.8, 0.7, 0.6, 0.5], np.float32), (len(spots), 1)),
     }
-
-
-def _rewrite(folder: pathlib.Path, keys: Keys, items: dict[str, Any]) -> None:
-    """Other words and fewer products for sale; the recorded answers are recorded again."""
-    import msgspec
-
-    from contracts.release import manifest_bytes
-    from serving.profiles.history import to_microseconds
-    from serving.releases.golden import GoldenRequest, record_golden
-    from serving.releases.release import load_release
-    from tests.integration.serving.synthetic import NOW, history_of
-
-    np.savez(folder / "items" / "items.npz", **items)
-    manifest = read_manifest((folder / "manifest.json").read_bytes())
-    (folder / "manifest.sig").unlink()
-    (folder / "golden" / "golden.json").unlink()
-
-    def described(golden: bool) -> Any:
-        return msgspec.structs.replace(
-            manifest,
-            components=tuple(
-                msgspec.structs.replace(c, files=tuple(describe_file(folder, f.path) for f in c.files))
-                for c in manifest.components
-                if golden or c.name != "golden"
-            ),
-        )
-
-    (folder / "manifest.json").write_bytes(manifest_bytes(described(golden=False)))
-    engine = load_release(folder, described(golden=False)).engine
-    recorded = record_golden(engine, [GoldenRequest("one", history_of(1), to_microseconds(NOW), 0)], n=10)
-    (folder / "golden" / "golden.json").write_bytes(recorded)
-    sign(folder, keys, described(golden=True))

@@ -403,17 +403,17 @@ def test_too_many_photos_at_once_are_turned_away_at_once(seer: Shop) -> None:
     limits = Limits(photo_workers=1, waiting_photos=1)
     with serving(seer, limits=limits) as (client, server):
         gate, entered = threading.Event(), threading.Event()
-        run = server.desk.pool.run
+        start = server.desk.pool.start
 
-        async def held(work: Any) -> Any:
+        def held(work: Any) -> Any:
             def wait() -> Any:
                 entered.set()
                 gate.wait(20)
                 return work()
 
-            return await run(wait)
+            return start(wait)
 
-        server.desk.pool.run = held  # type: ignore[method-assign]
+        server.desk.pool.start = held  # type: ignore[method-assign]
         statuses: list[int] = []
         threads = [
             threading.Thread(target=lambda: statuses.append(search(client).status_code)) for _ in range(2)

@@ -41,8 +41,8 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize("size", [(900, 600), (600, 900), (64, 64), (700, 40), (31, 500)])
 def test_what_is_found_in_the_square_is_where_it_is_in_the_photo(size: tuple[int, int]) -> None:
     image = photo(*size)
-    square, filled = boxes.letterboxed(image, 128)
-    expected, _ = training_decode.letterbox(image, 128)
+    square, filled = boxes.letterboxed(image, 384)
+    expected, _ = training_decode.letterbox(image, 384)
     assert np.array_equal(square, expected)
     wanted = np.array([[0.25, 0.5, 0.75, 1.0]], np.float32)
     inside = wanted * np.array([*filled, *filled], np.float32)
@@ -57,9 +57,21 @@ def test_what_is_found_in_the_square_is_where_it_is_in_the_photo(size: tuple[int
 def test_crops_are_what_training_crops(margin: float, letterbox: bool) -> None:
     image = photo(900, 600)
     for box in [(0.1, 0.2, 0.5, 0.9), (0.0, 0.0, 1.0, 1.0), (0.9, 0.9, 1.0, 1.0), (0.3, 0.3, 0.31, 0.32)]:
-        mine = boxes.cut(image, box, 96, margin, letterbox)
-        assert mine.shape == (96, 96, 3)
-        assert np.array_equal(mine, training_decode.crop(image, box, 96, margin, letterbox))
+        mine = boxes.cut(image, box, 384, margin, letterbox)
+        assert mine.shape == (384, 384, 3)
+        assert np.array_equal(mine, training_decode.crop(image, box, 384, margin, letterbox))
+
+
+def test_a_large_photo_is_seen_as_its_smaller_self() -> None:
+    large, small = photo(3000, 2000), photo(900, 600)
+    for one, other in (
+        (boxes.letterboxed(large, 224)[0], boxes.letterboxed(small, 224)[0]),
+        (
+            boxes.cut(large, (0.1, 0.1, 0.9, 0.9), 224, 0.05, False),
+            boxes.cut(small, (0.1, 0.1, 0.9, 0.9), 224, 0.05, False),
+        ),
+    ):
+        assert np.abs(one.astype(int) - other).max() <= 3
 
 
 @pytest.mark.parametrize(
