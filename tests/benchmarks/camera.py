@@ -152,11 +152,11 @@ def real_graphs() -> Graphs | None:
 
 def untrained_graphs(folder: pathlib.Path) -> Graphs:
     """Graphs as training exports them, with the first weights; the detector's answer is fixed to five boxes."""
+    from training.visual.config import EmbedderParams
     from training.visual.detector.export import export
     from training.visual.detector.network import Network
     from training.visual.detector.params import DetectorParams
     from training.visual.detector.trunk import Levels
-    from training.visual.config import EmbedderParams
     from training.visual.embedder_export import export_embedder
     from training.visual.embedder_model import Embedder
     from training.visual.trunk import make_trunk
