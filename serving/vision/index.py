@@ -1,8 +1,8 @@
 """The index of a release: products by what they look like, searched per shard, filters first.
 
 Exact search over a matrix: at the size of a retailer's category it takes about a millisecond, and what a
-filter excludes can never push out what it allows. Above a size that the release states, a shard brings a
-graph (usearch), which is used where the filters leave most of the shard.
+filter excludes can never push out what it allows. A larger shard is cut into cells (`cells.py`), of which the
+nearest are looked at.
 
 Belongs here: loading, checks, masks, search. Does not belong here: vectors (`models.py`), re-ranking.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from contracts.visual import INDEX_FILE, WHOLE
 from serving.engine.items import ItemTable, Mask, TableError
+from serving.vision.cells import EXACT_SHARE, read_cells
 
 LENGTH_TOLERANCE = 1e-2
 
@@ -113,6 +114,7 @@ class Index:
         self.type = _codes(arrays, "type", size, len(self.types))
         self.price: NDArray[np.float32] = read_array(arrays, "price", "f", (size,)).astype(np.float32)
         self.in_stock: NDArray[np.bool_] = read_array(arrays, "in_stock", "b", (size,))
+        self._cells = read_cells(arrays, dim, self._slices, INDEX_FILE)
         self._read_answers(arrays, items)
         self.row_of: dict[str, int] = {key: row for row, key in enumerate(self.products)}
         self.row_of_item = self._rows_of_items()
@@ -191,7 +193,31 @@ class Index:
         Returns:
             For each vector rows and similarities, best first; equal ones in the index's order.
         """
-        part = self._slices[self.shards.index(shard)] if shard else slice(0, self.size)
+        wanted = [self.shards.index(shard)] if shard else range(len(self.shards))
+        cut = [number for number in wanted if number in self._cells]
+        if not cut:
+            part = self._slices[self.shards.index(shard)] if shard else slice(0, self.size)
+            return self._exactly(vectors, part, allowed, count)
+        parts = [
+            self._exactly(vectors, self._slices[n], allowed, count) for n in wanted if n not in self._cells
+        ]
+        parts += [self._by_cells(vectors, number, allowed, count) for number in cut]
+        answers = []
+        for found in zip(*parts, strict=True):
+            rows, similar = (np.concatenate(column) for column in zip(*found, strict=True))
+            answers.append(best_rows(rows, similar, count))
+        return answers
+
+    def _by_cells(self, vectors: NDArray[np.float32], number: int, allowed: Mask, count: int) -> list[Found]:
+        cells, part = self._cells[number], self._slices[number]
+        left = int(np.count_nonzero(allowed[part]))
+        if left <= EXACT_SHARE * cells.looked_at:
+            return self._exactly(vectors, part, allowed, count)
+        mask = None if left == _length(part) else allowed
+        found = [cells.nearby(self.vectors, vector, mask) for vector in vectors]
+        return [best_rows(rows, similar, count) for rows, similar in found]
+
+    def _exactly(self, vectors: NDArray[np.float32], part: slice, allowed: Mask, count: int) -> list[Found]:
         rows = np.flatnonzero(allowed[part]) + part.start
         if not len(rows):
             return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(vectors)
