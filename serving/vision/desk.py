@@ -33,7 +33,7 @@ from serving.vision.media import Media
 from serving.vision.models import Spent, Visual
 from serving.vision.pool import Pool
 from serving.vision.record import Record, decided
-from serving.vision.seek import Aim, View, look_at
+from serving.vision.seek import Aim, View, blend, look_at
 from serving.vision.words import Lexicon, Understood, understand
 
 CANDIDATES = 64
@@ -304,7 +304,8 @@ class Desk:
             if meant.colours and not allowed.any():
                 allowed = index.allowed(msgspec.structs.replace(wish, colours=()))
                 notes.append("colour_relaxed")
-            return index.search(vectors, "", allowed, _count(asked))[0], notes
+            borne = index.of_rows(self._lexicon(release).shares(meant.words))
+            return blend(index, vectors, allowed, borne, _count(asked)), notes
 
     def _lexicon(self, release: Release) -> Lexicon:
         found = self._lexicons.get(release)

@@ -147,6 +147,16 @@ class Index:
         """Items that a row stands for, best first; -1 for products that the release does not list."""
         return self._answers[self._starts[row] : self._starts[row + 1]]
 
+    def of_rows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N] from float32[items]: of the items that a row stands for, the largest value."""
+        known = np.where(self._answers >= 0, values[self._answers], np.float32(0))
+        if self._single:
+            return known
+        rows = np.repeat(np.arange(self.size), np.diff(self._starts))
+        most = np.zeros(self.size, np.float32)
+        np.maximum.at(most, rows, known)
+        return most
+
     def rows_in(self, shard: str) -> int:
         """How many rows a shard has."""
         return 0 if shard not in self.shards else _length(self._slices[self.shards.index(shard)])

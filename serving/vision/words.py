@@ -106,6 +106,13 @@ class Lexicon:
                 places.setdefault(word, []).append(place)
         self._places = {word: np.array(found, np.int32) for word, found in places.items()}
 
+    def shares(self, text: str) -> NDArray[np.float32]:
+        """float32[items], the share of a text's words that each bears; words that nothing bears do not count."""
+        masks = [mask for word in set(_words(text)) - _JOINING if (mask := self.bearing(word)).any()]
+        if not masks:
+            return np.zeros(self._size, np.float32)
+        return np.mean(masks, axis=0, dtype=np.float32)
+
     def bearing(self, word: str) -> NDArray[np.bool_]:
         """bool[items], those with a word that begins like this one without its ending ("stripes": "striped")."""
         stem = re.sub(r"(?:es|s|ed|y)$", "", word.casefold())

@@ -22,7 +22,7 @@ from training.rehearsal.config import checked
 from training.rehearsal.drawing.looks import look
 from training.rehearsal.drawing.pictures import picture
 
-PRODUCTS, LOOKS = 150, 4
+PRODUCTS, LOOKS = 200, 4
 SHARD_OF = {
     **dict.fromkeys(("tee", "shirt", "blouse", "top", "sweater", "cardigan", "hoodie"), "top"),
     **dict.fromkeys(("dress", "jumpsuit"), "dress"),

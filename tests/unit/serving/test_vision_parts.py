@@ -19,6 +19,7 @@ from serving.vision.decode import decode
 from serving.vision.index import Index, Wish
 from serving.vision.models import Spent
 from serving.vision.personal import BAND, order
+from serving.vision.seek import NAMED, blend
 from serving.vision.words import Lexicon, understand
 from tests.integration.serving import seeing
 from tests.integration.serving.synthetic import item_arrays
@@ -275,6 +276,26 @@ def test_a_word_is_found_in_its_forms() -> None:
     assert np.flatnonzero(lexicon.bearing("stripes")).tolist() == [0, 1]
     assert np.flatnonzero(lexicon.bearing("dots")).tolist() == [3]
     assert not lexicon.bearing("velvet").any()
+
+
+def test_names_count_beside_what_is_seen() -> None:
+    query = INDEX.vectors[:1]
+    allowed = INDEX.allowed(Wish(items=EVERYTHING, in_stock=False))
+    borne = np.zeros(INDEX.size, np.float32)
+    far = int(np.argmin(INDEX.vectors @ query[0]))
+    borne[far] = 1.0
+    rows, scores = blend(INDEX, query, allowed, borne, INDEX.size)
+    expected = INDEX.vectors @ query[0] + NAMED * borne
+    assert np.allclose(scores, np.sort(expected)[::-1], atol=1e-6)
+    assert far in blend(INDEX, query, allowed, borne, 5)[0] or expected[far] < np.sort(expected)[-5]
+    assert np.array_equal(rows[:1], [0])
+    plain = blend(INDEX, query, allowed, np.zeros(INDEX.size, np.float32), 7)
+    assert np.array_equal(plain[0], INDEX.search(query, "", allowed, 7)[0][0])
+    lexicon = Lexicon(ITEMS)
+    shares = lexicon.shares("Product 7 of unheard brilliance")
+    assert shares.max() == 1.0
+    assert shares[ITEMS.index["p0007"]] == 1.0
+    assert (INDEX.of_rows(shares) <= 1.0).all()
 
 
 def test_a_price_level_is_believed_after_three_purchases() -> None:
