@@ -111,7 +111,8 @@ class Lexicon:
         masks = [mask for word in set(_words(text)) - _JOINING if (mask := self.bearing(word)).any()]
         if not masks:
             return np.zeros(self._size, np.float32)
-        return np.mean(masks, axis=0, dtype=np.float32)
+        shares: NDArray[np.float32] = np.mean(masks, axis=0, dtype=np.float32)
+        return shares
 
     def bearing(self, word: str) -> NDArray[np.bool_]:
         """bool[items], those with a word that begins like this one without its ending ("stripes": "striped")."""
