@@ -33,7 +33,12 @@ def catalogue_sheet(settings: Settings) -> Image.Image:
     chosen = np.linspace(0, len(keys) - 1, min(len(keys), ACROSS * DOWN)).astype(int)
     sheet = Image.new("RGB", (ACROSS * CELL, DOWN * CELL), "white")
     for place, number in enumerate(chosen.tolist()):
-        _paste(sheet, media_path(settings.home, keys[number]), (place % ACROSS * CELL, place // ACROSS * CELL), CELL)
+        _paste(
+            sheet,
+            media_path(settings.home, keys[number]),
+            (place % ACROSS * CELL, place // ACROSS * CELL),
+            CELL,
+        )
     return sheet
 
 
@@ -43,14 +48,18 @@ def looks_sheet(settings: Settings) -> Image.Image:
 
     arrays = np.load(settings.visual / making.LOOK_ARRAYS, allow_pickle=False)
     shown = min(LOOKS_SHOWN, len(arrays["media_id"]))
-    sheet = Image.new("RGB", (2 * (LOOK + MOST_ANSWERS // 2 * CELL), max(1, (shown + 1) // 2) * LOOK), "white")
+    sheet = Image.new(
+        "RGB", (2 * (LOOK + MOST_ANSWERS // 2 * CELL), max(1, (shown + 1) // 2) * LOOK), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     for place in range(shown):
         left, top = place % 2 * (LOOK + MOST_ANSWERS // 2 * CELL), place // 2 * LOOK
         path = media_path(settings.home, str(arrays["media_id"][place]), look=True)
         wide, high = _paste(sheet, path, (left, top), LOOK)
         for number, spot in enumerate(np.flatnonzero(arrays["spot_media"] == place)[:MOST_ANSWERS]):
-            edges = arrays["box"][spot] * np.array([wide, high, wide, high]) + np.array([left, top, left, top])
+            edges = arrays["box"][spot] * np.array([wide, high, wide, high]) + np.array(
+                [left, top, left, top]
+            )
             draw.rectangle([float(edge) for edge in edges], outline=LINE, width=2)
             answer = str(arrays["answers"][spot][0]) if arrays["answers"].shape[1] else ""
             corner = (left + LOOK + number // 2 * CELL, top + number % 2 * CELL)

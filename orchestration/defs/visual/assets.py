@@ -23,13 +23,23 @@ LOOKS = dg.AssetKey(["visual", "looks"])
 KEYS = {"detector": DETECTOR, "embedder": EMBEDDER, "text": TEXT, "outfit": OUTFIT}
 
 
-def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
-    """Assets of a shop that has pictures; models that it does not train are left out."""
+def visual_parts(retailer: Retailer) -> list[dg.AssetKey]:
+    """Assets whose results go into a release; none for a shop without pictures."""
+    if retailer.pictures is None:
+        return []
+    return [INDEX, TEXT, LOOKS] if "detector" in _trained(retailer) else [INDEX, TEXT]
+
+
+def _trained(retailer: Retailer) -> tuple[str, ...]:
     from orchestration.visual.recipes import families
     from orchestration.visual.sets import pictures_of
 
-    pictures = pictures_of(retailer.pictures)
-    trained = families(pictures, read_settings())
+    return families(pictures_of(retailer.pictures), read_settings())
+
+
+def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
+    """Assets of a shop that has pictures; models that it does not train are left out."""
+    trained = _trained(retailer)
     common: dict[str, Any] = {"group_name": GROUP, "owners": owners(retailer)}
 
     @dg.asset(
@@ -60,7 +70,9 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
                 "repeats": done.repeated,
                 "looks": len(done.looks),
                 "drawn": done.drawn,
-                "classes": bars({row["class"]: float(row["key_count"]) for row in classes}, "Pictures by class"),
+                "classes": bars(
+                    {row["class"]: float(row["key_count"]) for row in classes}, "Pictures by class"
+                ),
                 "sheet": picture(catalogue_sheet(settings), "some of the pictures"),
             }
         )
@@ -73,22 +85,17 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
         description="What shoppers chose among visual results, as pairs of a picture and a product to learn from.",
     )
     def clicks(shop: Shop) -> dg.MaterializeResult[Any]:
-        from orchestration.lake.visual_pairs import extract
-        from orchestration.visual.clicks import write_pairs
+        from orchestration.visual.clicks import collect_clicks
 
         settings = shop.settings()
-        pairs = extract(settings)
-        written = write_pairs(settings, shop.profile(), pairs)
+        found = collect_clicks(settings)
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": written.pairs,
-                "dagster/uri": str(written.folder),
-                "decisions": pairs.decisions,
-                "clicks": pairs.clicks,
-                "of_pictures_we_have": written.pairs,
-                "of_shoppers_photos": pairs.photos,
-                "photos_with_vectors": pairs.vectors,
-                "mean_position": pairs.mean_position,
+                "dagster/row_count": found.pairs,
+                "dagster/uri": str(found.path),
+                "surfaces": markdown_table(found.surfaces, ["surface", "pairs", "mean_place"]),
+                "pictures_to_learn_from": found.pictures,
+                "with_kept_vectors": found.vectors,
             }
         )
 
@@ -140,7 +147,9 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
                 "embedder": made.embedder,
                 "outfit": made.outfit or "none",
                 "meaning": made.settings.meaning,
-                "by_category": bars({name: float(count) for name, count in made.rows.items()}, "Index by category"),
+                "by_category": bars(
+                    {name: float(count) for name, count in made.rows.items()}, "Index by category"
+                ),
                 "recall_at_10_by_cells": made.recalls or "all categories are searched exactly",
                 "self_first": made.self_first,
                 "types_without_products": ", ".join(made.unanswered) or "none",
@@ -189,7 +198,9 @@ def _train(
     job = prepare(settings, shop.profile(), family)
     context.log.info(f"training {family}: config {job.config}")
     command = [sys.executable, "-m", "training.visual", family, "--config", str(job.config)]
-    pipes.run(context=context, command=command, cwd=str(ROOT), env={**environment(settings), "OMP_NUM_THREADS": "2"})
+    pipes.run(
+        context=context, command=command, cwd=str(ROOT), env={**environment(settings), "OMP_NUM_THREADS": "2"}
+    )
     bundle = finish(settings, job)
     rows = [{"metric": name, "value": float(value)} for name, value in sorted(bundle.metrics.items())]
     metadata: dict[str, Any] = {
