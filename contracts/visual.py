@@ -12,7 +12,7 @@ Every visual component of a release is optional; one that is there brings all th
 * ``outfit``: `OUTFIT_FILE` (``vectors float32[B, N, d]``, ``types int64[B, N]`` with 0 as padding, ``target
   int64[B]`` -> ``query float32[B, p]``, ``compatibility float32[B]``) and `OUTFIT_ITEMS_FILE` (``vectors
   float32[B, d]``, ``types int64[B]`` -> ``projected float32[B, p]``); slots count from 1.
-* ``index``: `INDEX_FILE`, see `INDEX_ARRAYS`, and `ANN_FILE` per shard above ``exact_limit`` products.
+* ``index``: `INDEX_FILE`, see `INDEX_ARRAYS`.
 * ``looks``: `LOOKS_FILE`, see `LOOK_ARRAYS`.
 
 Pictures that pages show are not in the release: they lie in `MEDIA` below CONTINUUM_HOME (`media_path`).
@@ -51,7 +51,6 @@ TOKENIZER_FILE = "visual/tokenizer.json"
 OUTFIT_FILE = "visual/outfit.onnx"
 OUTFIT_ITEMS_FILE = "visual/outfit_items.onnx"
 INDEX_FILE = "visual/index.npz"
-ANN_FILE = "visual/index-{shard}.usearch"
 LOOKS_FILE = "visual/looks.npz"
 GOLDEN_FILE = "golden/visual.npz"
 
@@ -81,9 +80,15 @@ INDEX_ARRAYS: dict[str, tuple[str, str]] = {
     "in_stock": ("bool", "N"),
     "answers_from": ("int64", "N+1"),
     "answers": ("U", "A"),
+    "centres": ("float32", "C,d"),
+    "cell_shard": ("int32", "C"),
+    "cell_rows": ("int64", "C,2"),
+    "probes": ("int32", "S"),
     "embedder_sha256": ("U", ""),
 }
-"""Array -> (type, shape) of `INDEX_FILE`, rows sorted by shard. ``price`` is NaN where unknown; ``projected``
+"""Array -> (type, shape) of `INDEX_FILE`, rows sorted by shard. A shard too large to be searched whole is cut into
+cells: ``centres`` with the first and last row (exclusive) of each, of which a search looks at the nearest ``probes``;
+0 probes is a shard that is searched exactly. ``price`` is NaN where unknown; ``projected``
 has p = 0 without an outfit model; ``slot`` is an item's slot there, 0 for none. A row stands for
 ``answers[answers_from[i]:answers_from[i + 1]]``, which is itself in a shop with pictures of its products, and the
 popular products of its type in a shop whose pictures show types (a grocer); ``embedder_sha256`` is that of
@@ -204,17 +209,15 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         products: N, its rows.
         dim: d.
-        exact_limit: A shard of at most this many rows has no graph: exact search is as fast there.
-        ann: Shards that have a graph (`ANN_FILE`, with the shard's number), by name.
-        expansion: How many candidates a graph looks at in a search.
+        exact_limit: A shard of at most this many rows is not cut into cells: exact search is as fast there.
+        cells: Shards that are cut into cells, and how many of them a search looks at.
         meaning: What a row is: a ``product``, or a product ``type`` whose popular products answer.
     """
 
     products: Count
     dim: Positive
     exact_limit: Positive
-    ann: tuple[str, ...] = ()
-    expansion: Positive = 64
+    cells: dict[str, int] = {}
     meaning: Annotated[str, msgspec.Meta(pattern="^(product|type)$")] = "product"
 
 

@@ -68,6 +68,16 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
     "uplift": {
         "qini_ratio_to_causalml": (">=", 1.0),
     },
+    "index": {
+        "recall_at_10": (">=", 0.98),
+        "speedup_over_exact": (">=", 20),
+    },
+    "quantized": {
+        "detector_speedup": (">=", 1.8),
+        "embedder_speedup": (">=", 1.8),
+        "detector_loss": ("<=", 0.005),
+        "embedder_loss": ("<=", 0.005),
+    },
     "intent": {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),

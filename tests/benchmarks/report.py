@@ -28,6 +28,9 @@ ABOUT = {
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
     "visual": "Pictures by the protocols of the data folder: groceries, similar products, names, phone photos, detection, "
     "outfits; every part on the split named for reporting.",
+    "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",
+    "quantized": "int8 against fp32 for detector and embedder: one thread, one run, the task's own numbers; "
+    "what is shipped follows from it.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
 }
 
