@@ -20,8 +20,8 @@ from contracts.visual import GREY
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What is read; Pillow guesses nothing else."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""What is read (a phone's MPO is opened as JPEG); Pillow guesses nothing else."""
 
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
