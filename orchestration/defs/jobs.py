@@ -19,6 +19,11 @@ JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPL
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
 
 
+def job_names(retailer: Retailer) -> tuple[str, ...]:
+    """Jobs of a shop: one with pictures has one more."""
+    return JOB_NAMES if retailer.pictures is None else (*JOB_NAMES, VISUAL)
+
+
 def build_jobs(retailer: Retailer) -> dg.Definitions:
     """All jobs, each with its owner, and the nightly schedule."""
     tags = {"owner": retailer.owners[0]}
