@@ -170,7 +170,7 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
         **_places(bench, folder, "grocery"), retailer="grocery",
         sources=(
             Source(name="photos", layout="grocery-photos", root=root, labels=labels, jitter=0.25),
-            Source(name="catalogue", layout="grocery-catalogue", root=root, labels=labels, validate="none", repeat=5,
+            Source(name="catalogue", layout="grocery-catalogue", root=root, labels=labels, validate=False, repeat=5,
                    jitter=0.4),
         ),
         targets=(

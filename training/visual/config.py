@@ -62,8 +62,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             out counts as unlabelled.
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
-        validate: Which rows are kept aside for validation: ``hashed``, by product or key; ``last`` of each class
-            of the first label, in the set's order, where neighbours in that order are nearly equal; ``none``.
+        validate: Whether rows are kept aside for validation; off where every row is a class of its own.
+        aside: Which rows those are: ``hashed``, by product or key; ``last`` of each class of the first label, in
+            the set's order, where neighbours in that order are nearly equal.
         repeat: Times that each picture is seen in an epoch.
         jitter: Strength of brightness, contrast and colour temperature changes.
     """
@@ -76,7 +77,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rename: dict[str, dict[str, str]] = {}
     boxes: bool = False
     learn: bool = True
-    validate: Literal["hashed", "last", "none"] = "hashed"
+    validate: bool = True
+    aside: Literal["hashed", "last"] = "hashed"
     repeat: Positive = 1
     jitter: AtLeastZero = 0.2
 

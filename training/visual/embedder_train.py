@@ -6,6 +6,7 @@ Belongs here: the order of the steps, what is logged. Does not belong here: the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -99,7 +100,16 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         for source in config.sources:
             tracking.log_dataset(source.name, source=source.root, digest=samples.digest, context="train")
         progress(f"{len(samples)} pictures, {int((samples.split == TEST).sum())} of them for reporting only")
-        learned = fit(samples, config.targets, config.attributes, params, config.seed, config.words, progress)
+        learned = fit(
+            samples,
+            config.targets,
+            config.attributes,
+            params,
+            config.seed,
+            config.words,
+            _checkpoint(config, samples),
+            progress,
+        )
         judgement = export_and_judge(config, samples, learned, staged, progress)
         gap = check_parity(
             learned.model, staged / GRAPH, params.size,
@@ -150,6 +160,13 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
             },
         )  # fmt: skip
         return finish(config, staged, bundle)
+
+
+def _checkpoint(config: EmbedderConfig, samples: Samples) -> pathlib.Path:
+    """Where a training that is cut off goes on from: the same config on the same pictures."""
+    told = msgspec.structs.replace(config, out="-", tracking_uri="-", threads=1, tags={})
+    digest = hashlib.sha256(msgspec.json.encode(told) + samples.digest.encode()).hexdigest()
+    return pathlib.Path(config.home) / "cache" / "embedder" / f"{digest[:24]}.pt"
 
 
 def export_and_judge(
