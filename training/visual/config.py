@@ -155,6 +155,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         validation: Share of what is learned from that is kept aside to choose; 0 learns from all of it.
         box_margin: What a caller adds around a box, as a share of its sides.
         letterbox: Pictures keep their shape, scaled to fit, top left on grey; else they are stretched.
+        int8: Ship an int8 graph if it loses little on the validation part.
+        int8_loss: The most that it may lose of the judges' weighted mean.
         max_seconds: No further epoch starts once this much time is spent.
     """
 
@@ -183,6 +185,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     validation: Share = 0.1
     box_margin: AtLeastZero = 0.05
     letterbox: bool = True
+    int8: bool = False
+    int8_loss: AtLeastZero = 0.005
     max_seconds: Rate = 3600.0
 
 

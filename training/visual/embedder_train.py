@@ -24,7 +24,7 @@ from training.evaluation import retrieval
 from training.visual import review
 from training.visual.bundles import finish, sha256, stage
 from training.visual.config import EmbedderConfig, check_embedder
-from training.visual.embedder_data import TEST, VALIDATE, Samples, read_samples
+from training.visual.embedder_data import LEARN, TEST, VALIDATE, Samples, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import Fit, fit
 from training.visual.embedder_judge import (
@@ -36,12 +36,14 @@ from training.visual.embedder_judge import (
     reshare,
 )
 from training.visual.embedder_model import FIRST_SHARE
+from training.visual.quantize import quantize_convolutions
 
 Progress = Callable[[str], None]
 Vectors = npt.NDArray[np.float32]
 
 GRAPH, WEIGHTS = "embedder.onnx", "weights.pt"
 PARITY_PICTURES = 8
+CALIBRATION = 96
 SHEET_ROWS = 8
 SHEET_ANSWERS = 8
 
@@ -58,6 +60,7 @@ class Judgement:
         tried: Judgement on the validation part by weight of colour.
         accuracy: By attribute, see `attribute_accuracy`.
         self_first: Share of pictures that no other is more similar to than themselves.
+        int8_loss: What an int8 graph loses on the validation part; None if none was made.
     """
 
     outputs: dict[str, Vectors]
@@ -67,6 +70,7 @@ class Judgement:
     tried: dict[float, float]
     accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
     self_first: float
+    int8_loss: float | None = None
 
     def numbers(self) -> dict[str, float]:
         """All of them by metric."""
@@ -76,6 +80,7 @@ class Judgement:
             **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
             "self_first": self.self_first,
             "colour_share": self.share,
+            **({} if self.int8_loss is None else {"int8_loss": self.int8_loss}),
         }
 
 
@@ -110,11 +115,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
             _checkpoint(config, samples),
             progress,
         )
-        judgement = export_and_judge(config, samples, learned, staged, progress)
-        gap = check_parity(
-            learned.model, staged / GRAPH, params.size,
-            samples.take(np.linspace(0, len(samples) - 1, PARITY_PICTURES).astype(np.int64)),
-        )  # fmt: skip
+        judgement, gap = export_and_judge(config, samples, learned, staged, progress)
         numbers = {**judgement.numbers(), "onnx_largest_difference": gap}
         told = {name: value for name, value in numbers.items() if np.isfinite(value)}
         facts = _facts(config, samples, learned, time.monotonic() - started)
@@ -152,6 +153,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,
                     "attributes": {n: list(samples.values[n][: samples.learned[n]]) for n in config.attributes},
                     "base": facts["Trunk"],
+                    "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },
                 "colour_dim": params.colour_dim, "colour_share": judgement.share, "sha256": sha256(staged / GRAPH),
                 "galleries": {answers.judge.name: answers.gallery for answers in judgement.answers},
@@ -171,8 +173,12 @@ def _checkpoint(config: EmbedderConfig, samples: Samples) -> pathlib.Path:
 
 def export_and_judge(
     config: EmbedderConfig, samples: Samples, learned: Fit, staged: pathlib.Path, progress: Progress
-) -> Judgement:
-    """Export, choose the weight of colour on the validation part of the graph's own vectors, judge the test part."""
+) -> tuple[Judgement, float]:
+    """Export, choose the weight of colour on the validation part of the graph's own vectors, judge the test part.
+
+    Returns:
+        The judgement, and the largest difference of graph and network before any quantisation.
+    """
     params, model = config.params, learned.model
     export_embedder(model, params.size, staged / GRAPH)
     progress("exported; all pictures through the graph")
@@ -187,6 +193,14 @@ def export_and_judge(
         model.share.fill_(share)
         export_embedder(model, params.size, staged / GRAPH)
         outputs["embedding"] = reshare(outputs["embedding"], params.colour_dim, old, share)
+    some = samples.take(np.linspace(0, len(samples) - 1, PARITY_PICTURES).astype(np.int64))
+    gap = check_parity(model, staged / GRAPH, params.size, some)
+    int8_loss = None
+    if params.int8 and config.judges and (samples.split == VALIDATE).any():
+        outputs, int8_loss = quantised(config, samples, outputs, staged / GRAPH)
+        progress(
+            f"int8 loses {int8_loss:.4f} on the validation part; at most {params.int8_loss:g} is shipped"
+        )
     vectors = outputs["embedding"]
     validation = {}
     if (samples.split == VALIDATE).any():
@@ -199,10 +213,41 @@ def export_and_judge(
         )
     galleries = {judge.gallery for judge in config.judges} or set(samples.sources)
     alone = [retrieval.finds_itself(vectors[samples.of(name)]) for name in sorted(galleries)]
-    return Judgement(
+    judgement = Judgement(
         outputs, validation, answers, share, tried, attribute_accuracy(samples, outputs, TEST),
-        float(np.concatenate(alone).mean()),
+        float(np.concatenate(alone).mean()), int8_loss,
     )  # fmt: skip
+    return judgement, gap
+
+
+def quantised(
+    config: EmbedderConfig, samples: Samples, outputs: dict[str, Vectors], path: pathlib.Path
+) -> tuple[dict[str, Vectors], float]:
+    """Put an int8 graph in the place of the float one if it loses little on the validation part.
+
+    Returns:
+        Outputs of the graph that stays, and what int8 loses of the judges' weighted mean.
+    """
+    small = path.with_suffix(".int8.onnx")
+    learn = np.flatnonzero(samples.split == LEARN)
+    rows = np.sort(
+        np.random.default_rng(config.seed).choice(learn, min(CALIBRATION, len(learn)), replace=False)
+    )
+    quantize_convolutions(path, small, [samples.take(rows[at : at + 16]) for at in range(0, len(rows), 16)])
+    other = _outputs(open_session(small, config.threads), samples)
+    weights = [judge.weight for judge in config.judges]
+    means = [
+        np.average(
+            [judged(samples, j, found["embedding"], VALIDATE).mean for j in config.judges], weights=weights
+        )
+        for found in (outputs, other)
+    ]
+    loss = float(means[0] - means[1])
+    if loss > config.params.int8_loss:
+        small.unlink()
+        return outputs, loss
+    small.replace(path)
+    return other, loss
 
 
 def _outputs(session: ort.InferenceSession, samples: Samples) -> dict[str, Vectors]:
