@@ -20,7 +20,14 @@ import numpy as np
 from tests.benchmarks.visual import Bench, Outcome
 from training.config import Bundle, ConfigError, read_bundle
 from training.evaluation.statistics import mean_interval
-from training.visual.config import EmbedderConfig, EmbedderParams, Judge, Source, Target, TextConfig
+from training.visual.config import (
+    EmbedderConfig,
+    EmbedderParams,
+    Judge,
+    Source,
+    Target,
+    TextConfig,
+)
 
 SEED = 7
 MEASURES = (
@@ -203,7 +210,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     )  # fmt: skip
     phones = Source(
         name="phone", layout="phone-photos", root=str(bench.data / "phone-photos"), labels={"garment": "type"},
-        rename={"garment": {name: name for name in GARMENTS}}, jitter=0.25, repeat=2,
+        rename={"garment": {name: name for name in GARMENTS}}, jitter=0.25,
     )  # fmt: skip
 
     def judge(name: str, kind: Any, queries: str, gallery: str, *labels: str, weight: float = 1.0) -> Judge:
@@ -226,7 +233,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             judge("phone_to_products_p10_garment", "precision", "phone", "products", "garment", weight=0.2),
         ),
         params=EmbedderParams(
-            size=224, train_size=160, epochs=6, frozen=9, batch=48, crop=0.45, average=0.98, validation=0.05
+            size=160, train_size=128, epochs=6, frozen=9, batch=64, crop=0.45, average=0.98, validation=0.05
         ),
     )  # fmt: skip
 
