@@ -144,7 +144,8 @@ class VisualItem(ProductCard, frozen=True, kw_only=True):
     Attributes:
         position: Place in the whole answer, as the decision counts; send it with a click.
         score: By which results are ordered; comparable inside one list only.
-        similarity: Cosine with what was searched for; of a look, the compatibility.
+        similarity: Cosine with what was searched for, plus for words the part that the name bears; of a look, the
+            compatibility.
         propensity: Probability that the policy shows this product at this place.
         reason: Why.
     """

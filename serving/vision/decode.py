@@ -21,8 +21,8 @@ from PIL import Image, ImageCms, ImageFile
 
 Fault = Literal["unsupported-media-type", "unreadable-picture", "too-large"]
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF")
-"""What is taken; the fewer decoders strangers can reach, the better."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+"""What is taken (a phone's MPO is opened as JPEG); the fewer decoders strangers can reach, the better."""
 
 WORKING_SIDE = 1200
 """A JPEG is decoded so that no side falls below this by it."""
@@ -40,6 +40,7 @@ SCALABLE_PIXELS = 64_000_000
 PIXELS = 32_000_000
 """Largest picture of any other format by its header."""
 
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -112,10 +113,8 @@ def decode(content: bytes, side: int = WORKING_SIDE) -> Photo:
             picture = _in_srgb(_rgb(_smaller(image)), profile)
     except (MemoryError, Image.DecompressionBombError) as error:
         raise PictureError("too-large", "the picture is too large to be decoded") from error
-    except Exception as error:  # Pillow's plugins raise whatever zlib, struct and the C decoders raise.
-        raise PictureError(
-            "unreadable-picture", "the picture is damaged or incomplete; expected a whole file"
-        ) from error
+    except Exception as error:
+        raise _damaged() from error
     if orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[orientation])
     elif isinstance(picture, ImageFile.ImageFile):
@@ -142,10 +141,16 @@ def _opened(content: bytes) -> Image.Image:
         raise PictureError(
             "too-large", f"the picture is too large; expected at most {SCALABLE_PIXELS:,} pixels"
         ) from error
-    except Exception as error:
+    except Exception as error:  # Pillow's plugins raise whatever zlib, struct and the C decoders raise.
+        if content.startswith(_BEGINNINGS) or content[8:12] == b"WEBP":
+            raise _damaged() from error
         raise PictureError(
             "unsupported-media-type", "the body is not a picture; expected JPEG, PNG, WebP or GIF"
         ) from error
+
+
+def _damaged() -> PictureError:
+    return PictureError("unreadable-picture", "the picture is damaged or incomplete; expected a whole file")
 
 
 def _check_size(width: int, height: int, limit: int) -> None:

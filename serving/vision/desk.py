@@ -33,7 +33,7 @@ from serving.vision.media import Media
 from serving.vision.models import Spent, Visual
 from serving.vision.pool import Pool
 from serving.vision.record import Record, decided
-from serving.vision.seek import Aim, View, look_at
+from serving.vision.seek import Aim, View, blend, look_at
 from serving.vision.words import Lexicon, Understood, understand
 
 CANDIDATES = 64
@@ -118,12 +118,15 @@ class Desk:
         """
         release, visual = self._visual()
         spent = Spent()
-        view: View = await self.pool.run(
+        looking = self.pool.start(
             lambda: look_at(visual, content, aim, self._wish(release, asked), _count(asked), spent)
         )
+        # Who asks is found out while the photo is looked at.
+        prepared = self._prepare(release, asked, started_ns)
+        view: View = await looking
         groups = [seen_list(visual, seen) for seen in view.seen]
         facts = photo_facts(aim, view.seen, asked.remember)
-        answer = self._answer(release, asked, started_ns, groups, facts, view, spent, view.notes)
+        answer = self._answer(release, asked, prepared, groups, facts, view, spent, view.notes)
         self._count("image", answer)
         return answer
 
@@ -146,7 +149,8 @@ class Desk:
         found, notes = await self._work(lambda: self._search_words(release, visual, asked, meant, spent))
         group = words_list(visual.index, found, meant)
         facts: dict[str, Any] = {"surface": "text", "query": asked.query}
-        answer = self._answer(release, asked, started_ns, [group], facts, meant, spent, notes)
+        prepared = self._prepare(release, asked, started_ns)
+        answer = self._answer(release, asked, prepared, [group], facts, meant, spent, notes)
         self._count("text", answer)
         return answer, meant
 
@@ -175,7 +179,8 @@ class Desk:
         found = await self._work(search)
         group = similar_list(index, found, row, release.engine.items.name[own] or product_id)
         facts: dict[str, Any] = {"surface": "similar", "product_id": product_id}
-        answer = self._answer(release, asked, started_ns, [group], facts, product_id, spent, [], {own})
+        prepared = self._prepare(release, asked, started_ns)
+        answer = self._answer(release, asked, prepared, [group], facts, product_id, spent, [], {own})
         self._count("similar", answer)
         return answer
 
@@ -199,7 +204,7 @@ class Desk:
                 raise UnknownError(
                     f"product '{product_id}' is no part of outfits; expected clothes or accessories"
                 )
-        prepared = self._answerer.prepare(release.engine, self._question(asked, started_ns))
+        prepared = self._prepare(release, asked, started_ns)
         level = price_level(index, prepared.query.history, index.row_of_item)
         wish = self._wish(release, asked)
         parts, together = await self._work(
@@ -212,7 +217,7 @@ class Desk:
             "surface": "look", "product_ids": list(asked.product_ids), "parts": [part.slot for part in parts],
             "price_level": None if level is None else round(level, 3),
         }  # fmt: skip
-        answer = self._answer(release, asked, started_ns, groups, facts, parts, spent, notes)
+        answer = self._answer(release, asked, prepared, groups, facts, parts, spent, notes)
         self._count("look", answer)
         return answer, together
 
@@ -232,8 +237,10 @@ class Desk:
             raise UnknownError(f"no look of id '{media_id[:64]}' is known")
         wish = self._wish(release, asked)
         groups = [hotspot_list(visual.index, spot, wish) for spot in found.hotspots]
-        facts: dict[str, Any] = {"surface": "hotspots", "media_id": media_id}
-        answer = self._answer(release, asked, started_ns, groups, facts, found, Spent(), [])
+        spots = [{"box": spot.found.box, "class": spot.found.label} for spot in found.hotspots]
+        facts: dict[str, Any] = {"surface": "hotspots", "media_id": media_id, "objects": spots}
+        prepared = self._prepare(release, asked, started_ns)
+        answer = self._answer(release, asked, prepared, groups, facts, found, Spent(), [])
         self._count("hotspots", answer)
         return answer
 
@@ -247,7 +254,7 @@ class Desk:
 
     async def _work(self, work: Callable[[], Result]) -> Result:
         with self.pool.place():
-            return await self.pool.run(work)
+            return await self.pool.start(work)
 
     def _wish(self, release: Release, asked: Shopper) -> Wish:
         return Wish(
@@ -266,11 +273,13 @@ class Desk:
             raise UnknownError(f"product '{product_id}' has no picture that was looked at")
         return row
 
-    def _question(self, asked: Shopper, started_ns: int) -> Question:
-        return Question(
+    def _prepare(self, release: Release, asked: Shopper, started_ns: int) -> Prepared:
+        """Who asks, when and where."""
+        question = Question(
             customer_id=asked.customer_id, session_id=asked.session_id, touchpoint=asked.touchpoint, at_us=None,
             store_id=None, n=asked.n, filters=_filters(asked), started_ns=started_ns,
         )  # fmt: skip
+        return self._answerer.prepare(release.engine, question)
 
     def _search_words(
         self, release: Release, visual: Visual, asked: TextQuery, meant: Understood, spent: Spent
@@ -296,7 +305,8 @@ class Desk:
             if meant.colours and not allowed.any():
                 allowed = index.allowed(msgspec.structs.replace(wish, colours=()))
                 notes.append("colour_relaxed")
-            return index.search(vectors, "", allowed, _count(asked))[0], notes
+            borne = index.of_rows(self._lexicon(release).shares(meant.words))
+            return blend(index, vectors, allowed, borne, _count(asked)), notes
 
     def _lexicon(self, release: Release) -> Lexicon:
         found = self._lexicons.get(release)
@@ -308,7 +318,7 @@ class Desk:
         self,
         release: Release,
         asked: Shopper,
-        started_ns: int,
+        prepared: Prepared,
         groups: Sequence[Group],
         facts: dict[str, Any],
         subject: Any,
@@ -319,7 +329,6 @@ class Desk:
         """Order every list for who asks, and write the decision down."""
         assert release.visual is not None
         engine, index = release.engine, release.visual.index
-        prepared = self._answerer.prepare(engine, self._question(asked, started_ns))
         prepared.notes += notes
         allowed = engine.items.allowed(_filters(asked))
         allowed[list(hidden or ())] = False

@@ -96,7 +96,7 @@ class Index:
             read_array(arrays, "vectors", "f", (size, dim)), np.float32
         )
         lengths = np.linalg.norm(self.vectors, axis=1)
-        if size and float(np.abs(lengths - 1.0).max()) > LENGTH_TOLERANCE:
+        if size and not float(np.abs(lengths - 1.0).max()) <= LENGTH_TOLERANCE:
             raise TableError(f"{INDEX_FILE}: 'vectors' are not of length 1")
         self.shards: list[str] = read_array(arrays, "shards", "U", (-1,)).tolist()
         self.shard = _codes(arrays, "shard", size, len(self.shards))
@@ -146,6 +146,16 @@ class Index:
     def answers(self, row: int) -> NDArray[np.int32]:
         """Items that a row stands for, best first; -1 for products that the release does not list."""
         return self._answers[self._starts[row] : self._starts[row + 1]]
+
+    def of_rows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N] from float32[items]: of the items that a row stands for, the largest value."""
+        known = np.where(self._answers >= 0, values[self._answers], np.float32(0))
+        if self._single:
+            return known
+        rows = np.repeat(np.arange(self.size), np.diff(self._starts))
+        most = np.zeros(self.size, np.float32)
+        np.maximum.at(most, rows, known)
+        return most
 
     def rows_in(self, shard: str) -> int:
         """How many rows a shard has."""

@@ -55,10 +55,9 @@ def words_list(index: Index, found: Found, meant: Understood) -> Group:
     """What fits words."""
     rows, similar = found
     bounded = meant.price_min is not None or meant.price_max is not None
+    told = "in your price range" if bounded else ""
 
     def words(place: int, row: int) -> tuple[str, str]:
-        price = float(index.price[row])
-        told = f"at {price:.2f}" if bounded and np.isfinite(price) else ""
         return "fits_words", sentence(("fits your words", described(index, row, -1), told))
 
     return Group(rows, similar, "text", words, band=_spread_band(similar))

@@ -1,7 +1,7 @@
 """The visual models of one release, and what they make of pixels and words.
 
-Graphs run on whichever thread calls; a batch of crops is split over two threads, because a graph runs on
-one thread and a photo is looked at alone.
+Graphs run on whichever thread calls; the items of a photo are cut out and embedded on two threads, half of
+them each, because a graph runs on one thread.
 
 Belongs here: feeding graphs and reading what they give. Does not belong here: loading and proving them
 (`serving/releases/visual.py`), searching (`index.py`).
@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from contracts.visual import WHOLE, DetectorSettings, EmbedderSettings, OutfitSettings, TextSettings
 from serving.engine.sessions import GraphError, Session
-from serving.vision.boxes import Detection, detections, letterboxed
+from serving.vision.boxes import Box, Detection, cut, detections, letterboxed
 from serving.vision.decode import Photo
 from serving.vision.index import Index
 from serving.vision.looks import Looks
@@ -35,7 +36,7 @@ SURE = 0.5
 
 
 class Spent:
-    """Nanoseconds by step of one request; steps on two threads at once count in full."""
+    """Nanoseconds by step of one request, by the wall clock."""
 
     def __init__(self) -> None:
         self.ns: dict[str, int] = {}
@@ -71,6 +72,15 @@ class Trait:
 
     value: str
     confidence: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Ran:
+    """One run of a graph: its outputs, and when it ran."""
+
+    values: list[NDArray[Any]]
+    begins: int
+    ends: int
 
 
 class Detector:
@@ -122,37 +132,46 @@ class Embedder:
         self._helper = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="crops")
 
     def embed(
-        self, crops: NDArray[np.uint8], spent: Spent
+        self, image: Image.Image, boxes: Sequence[Box], spent: Spent
     ) -> tuple[NDArray[np.float32], list[dict[str, Trait]]]:
-        """Vectors float32[B, d] of length 1, and what the attribute heads say of each crop.
+        """Vectors float32[B, d] of length 1, and what the attribute heads say of each box.
 
         Args:
-            crops: uint8[B, s, s, 3].
+            image: The photo.
+            boxes: What of it; at least one.
             spent: Where the time is counted.
 
         Raises:
             GraphError: The graph failed or gave something that is no direction.
         """
-        half = (len(crops) + 1) // 2
-        if half == len(crops):
-            values = self._run(crops, spent)
+        started = time.perf_counter_ns()
+        half = (len(boxes) + 1) // 2
+        if half == len(boxes):
+            parts = [self._run(image, boxes)]
         else:
-            rest = self._helper.submit(self._run, crops[half:], spent)
+            rest = self._helper.submit(self._run, image, boxes[half:])
             try:
-                first = self._run(crops[:half], spent)
+                first = self._run(image, boxes[:half])
             finally:
                 concurrent.futures.wait((rest,))
-            values = [np.concatenate(pair) for pair in zip(first, rest.result(), strict=True)]
-        traits: list[dict[str, Trait]] = [{} for _ in range(len(crops))]
+            parts = [first, rest.result()]
+        values = [np.concatenate(columns) for columns in zip(*(part.values for part in parts), strict=True)]
+        run = _covered([(part.begins, part.ends) for part in parts])
+        spent.add("embedder", run)
+        spent.add("crop", time.perf_counter_ns() - started - run)
+        traits: list[dict[str, Trait]] = [{} for _ in boxes]
         for (name, words), logits in zip(self.settings.attributes.items(), values[1:], strict=True):
             for place, (best, chance) in enumerate(_likeliest(logits)):
                 traits[place][name] = Trait(words[best], chance)
         return directions("embedder", values[0]), traits
 
-    def _run(self, crops: NDArray[np.uint8], spent: Spent) -> list[NDArray[Any]]:
-        values, run = self._session.run(self._outputs, {"pixels": crops})
-        spent.add("embedder", run)
-        return values
+    def _run(self, image: Image.Image, boxes: Sequence[Box]) -> _Ran:
+        settings = self.settings
+        crops = [cut(image, box, settings.size, settings.margin, settings.letterbox) for box in boxes]
+        pixels = np.stack(crops)
+        begins = time.perf_counter_ns()
+        values, run = self._session.run(self._outputs, {"pixels": pixels})
+        return _Ran(values, begins, begins + run)
 
 
 class TextTower:
@@ -279,6 +298,15 @@ def directions(name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         raise GraphError(f"'{name}' gave a vector without a direction")
     scaled: NDArray[np.float32] = vectors / lengths
     return scaled
+
+
+def _covered(runs: Sequence[tuple[int, int]]) -> int:
+    """Nanoseconds in which at least one of some runs was under way."""
+    total, until = 0, 0
+    for begins, ends in sorted(runs):
+        total += max(0, ends - max(begins, until))
+        until = max(until, ends)
+    return total
 
 
 def _likeliest(logits: NDArray[np.float32]) -> list[tuple[int, float]]:

@@ -44,18 +44,16 @@ class Pool:
         finally:
             self._held -= 1
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Do work on a thread.
+    def start(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Begin work on a thread; the future raises what the work raises.
 
         Raises:
             BusyError: The server is stopping.
-            Exception: What the work raised.
         """
         try:
-            future = self._threads.submit(work)
+            return asyncio.wrap_future(self._threads.submit(work))
         except RuntimeError as error:
             raise BusyError("the server is stopping") from error
-        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Finish what runs; drop what waits."""

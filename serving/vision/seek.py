@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from contracts.visual import WHOLE
 from serving.engine.items import Mask
-from serving.vision.boxes import Box, Detection, around, at_point, cut
+from serving.vision.boxes import Box, Detection, around, at_point
 from serving.vision.decode import Photo, decode
-from serving.vision.index import Found, Index, Wish
+from serving.vision.index import Found, Index, Wish, best_rows
 from serving.vision.models import Spent, Trait, Visual
+
+NAMED = 0.2
+"""What bearing all words of a query counts, in cosine."""
 
 VOTERS = 10
 """Nearest rows that vote for the shard of an item whose class nobody told."""
@@ -94,12 +97,7 @@ def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, sp
     found = _aimed(visual, photo, aim, spent, notes)
     if not found:
         return View(photo.width, photo.height, [], notes)
-    settings = visual.embedder.settings
-    with spent.step("crop"):
-        crops = np.stack(
-            [cut(photo.image, one.box, settings.size, settings.margin, settings.letterbox) for one in found]
-        )
-    vectors, traits = visual.embedder.embed(crops, spent)
+    vectors, traits = visual.embedder.embed(photo.image, [one.box for one in found], spent)
     with spent.step("search"):
         allowed = visual.index.allowed(wish)
         shards = [
@@ -123,6 +121,32 @@ def search_each(
         for place, answer in zip(places, index.search(vectors[places], shard, allowed, count), strict=True):
             answers[place] = answer
     return [answers[place] for place in range(len(shards))]
+
+
+def blend(
+    index: Index, vectors: NDArray[np.float32], allowed: Mask, borne: NDArray[np.float32], count: int
+) -> Found:
+    """Rows for words: by what they look like, and by how many of the words their products bear.
+
+    A vector of words knows no brands and few rare words; the names do. Rows that bear the most words are looked
+    for on their own, so that none is missed for lying far away.
+
+    Args:
+        index: The index.
+        vectors: float32[1, d] of the words.
+        allowed: bool[N].
+        borne: float32[N], share of the words that each row's products bear.
+        count: Rows wanted.
+
+    Returns:
+        Rows and cosine + `NAMED` x share, best first.
+    """
+    ((rows, _),) = index.search(vectors, "", allowed, count)
+    most = float(borne[allowed].max(initial=0.0))
+    if most > 0:
+        ((named, _),) = index.search(vectors, "", allowed & (borne >= most), count)
+        rows = np.union1d(rows, named)
+    return best_rows(rows, index.vectors[rows] @ vectors[0] + NAMED * borne[rows], count)
 
 
 def _aimed(visual: Visual, photo: Photo, aim: Aim, spent: Spent, notes: list[str]) -> list[Detection]:

@@ -23,9 +23,10 @@ _MOST = re.compile(
     re.IGNORECASE,
 )
 _LEAST = re.compile(rf"\b(?:over|above|more than|at least|min(?:imum)?|from)\s+{_MONEY}", re.IGNORECASE)
+_UNWANTED = r"(?!(?:without|not|no|except|excluding)\b)[^\W\d][\w-]*"
 _NOT = re.compile(
     r"\b(?:without|not|no|except|excluding)\s+(?:any\s+|an?\s+|the\s+|in\s+)?"
-    r"([^\W\d][\w-]*(?:\s*(?:,|\bor\b|\band\b|\bnor\b)\s*(?:any\s+|an?\s+)?[^\W\d][\w-]*)*)",
+    rf"({_UNWANTED}(?:\s*(?:,|\bor\b|\band\b|\bnor\b)\s*(?:any\s+|an?\s+)?{_UNWANTED})*)",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_][\w-]*")
@@ -104,6 +105,14 @@ class Lexicon:
             for word in set(_words(told)):
                 places.setdefault(word, []).append(place)
         self._places = {word: np.array(found, np.int32) for word, found in places.items()}
+
+    def shares(self, text: str) -> NDArray[np.float32]:
+        """float32[items], the share of a text's words that each bears; words that nothing bears do not count."""
+        masks = [mask for word in set(_words(text)) - _JOINING if (mask := self.bearing(word)).any()]
+        if not masks:
+            return np.zeros(self._size, np.float32)
+        shares: NDArray[np.float32] = np.mean(masks, axis=0, dtype=np.float32)
+        return shares
 
     def bearing(self, word: str) -> NDArray[np.bool_]:
         """bool[items], those with a word that begins like this one without its ending ("stripes": "striped")."""

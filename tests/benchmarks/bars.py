@@ -37,6 +37,11 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "lost_events": ("==", 0),
         "duplicated_events": ("==", 0),
     },
+    "camera": {
+        "server_over_model_time": ("<=", 1.2),
+        "p50_ms": ("<=", 250),
+        "items": ("==", 5),
+    },
     "identity": {
         "precision": (">=", 0.995),
         "recall": (">=", 0.95),

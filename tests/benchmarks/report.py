@@ -16,6 +16,8 @@ ABOUT = {
     "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
+    "camera": "Camera search through the server's socket: one 12-megapixel photo with 5 items against 50,000 products, "
+    "one request at a time.",
     "identity": "Who is who in simulated shops whose truth is known (atelier, simulated): pairs of events of one person; "
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",

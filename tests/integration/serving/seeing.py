@@ -7,10 +7,11 @@ vector of each colour word, and an outfit is what a fixed projection says. All o
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -74,6 +75,27 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The products that can be seen: the first ``count`` of the catalogue.
+
+    Attributes:
+        count: How many.
+        picture: Place and size to picture.
+        shard: Place to its shard, index in `SHARDS`.
+        colour: Place to its colour, index in ``colours``, -1 for none.
+        price: Place to its price.
+        colours: Names of colours.
+    """
+
+    count: int
+    picture: Callable[[int, int], Image.Image]
+    shard: Callable[[int], int]
+    colour: Callable[[int], int]
+    price: Callable[[int], float]
+    colours: tuple[str, ...] = tuple(COLOURS)
+
+
 def embedder_graph() -> onnx.ModelProto:
     palette = np.array(list(COLOURS.values()), np.float32) / 255.0
     weights = {
@@ -111,7 +133,7 @@ def detector_graph() -> onnx.ModelProto:
     boxes = np.array([[x, y, x + 0.5, y + 0.5] for y in (0, 0.5) for x in (0, 0.5)], np.float32)
     weights = {
         "three": np.array([3], np.int64), "planes": np.array([0, 1, SCENE, SCENE], np.int64),
-        "flat": np.array([0, 4], np.int64), "gain": np.array(1 / 60, np.float32), "zero": np.array(0, np.float32),
+        "flat": np.array([0, 4], np.int64), "gain": np.array(1 / 40, np.float32), "zero": np.array(0, np.float32),
         "one": np.array(1, np.float32), "fixed": boxes[None], "kinds": np.arange(4, dtype=np.float32)[None],
         "corner": np.array([1], np.int64), "corners": np.array([2], np.int64), "white": np.array(230, np.float32),
     }  # fmt: skip
@@ -217,31 +239,35 @@ def vectors_of(pictures: Sequence[Image.Image], graph: bytes) -> np.ndarray:
     return Session("embedder", graph).run(("embedding",), {"pixels": pixels})[0][0]
 
 
-def index_arrays(graph: bytes, product_ids: Sequence[str]) -> dict[str, Any]:
+def price_of(place: int) -> float:
+    return 10.0 + 7 * (place % 13)
+
+
+STAND_IN = Range(PRODUCTS, picture, shard_of, colour_of, price_of)
+
+
+def index_arrays(graph: bytes, product_ids: Sequence[str], seen: Range = STAND_IN) -> dict[str, Any]:
     """The index over the first products of the catalogue, sorted by shard."""
-    places = sorted(range(PRODUCTS), key=lambda place: (shard_of(place), place))
-    vectors = vectors_of([picture(place) for place in places], graph)
+    places = sorted(range(seen.count), key=lambda place: (seen.shard(place), place))
+    vectors = vectors_of([seen.picture(place, 96) for place in places], graph)
+    shards = np.array([seen.shard(place) for place in places], np.int32)
     return {
         "product_id": np.array([product_ids[place] for place in places]),
         "vectors": vectors,
-        "shard": np.array([shard_of(place) for place in places], np.int32),
+        "shard": shards,
         "shards": np.array(SHARDS),
         "projected": vectors @ projection(),
-        "slot": np.array([shard_of(place) + 1 for place in places], np.int64),
-        "colour": np.array([colour_of(place) for place in places], np.int32),
-        "colours": np.array(list(COLOURS)),
-        "type": np.array([shard_of(place) for place in places], np.int32),
-        "types": np.array(SLOTS),
-        "price": np.array([price_of(place) for place in places], np.float32),
+        "slot": np.where(shards < len(SLOTS), shards + 1, 0).astype(np.int64),
+        "colour": np.array([seen.colour(place) for place in places], np.int32),
+        "colours": np.array(seen.colours),
+        "type": shards,
+        "types": np.array(SHARDS),
+        "price": np.array([seen.price(place) for place in places], np.float32),
         "in_stock": np.array([place % 9 != 0 for place in places]),
-        "answers_from": np.arange(PRODUCTS + 1, dtype=np.int64),
+        "answers_from": np.arange(seen.count + 1, dtype=np.int64),
         "answers": np.array([product_ids[place] for place in places]),
         "embedder_sha256": np.array(hashlib.sha256(graph).hexdigest()),
     }
-
-
-def price_of(place: int) -> float:
-    return 10.0 + 7 * (place % 13)
 
 
 def look_arrays(product_ids: Sequence[str]) -> dict[str, Any]:
@@ -260,13 +286,21 @@ def look_arrays(product_ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def add_visual(folder: pathlib.Path, keys: Keys, parts: Sequence[str] = names.COMPONENTS) -> Manifest:
+def add_visual(
+    folder: pathlib.Path,
+    keys: Keys,
+    parts: Sequence[str] = names.COMPONENTS,
+    seen: Range = STAND_IN,
+    looks: Mapping[str, Any] | None = None,
+) -> Manifest:
     """Give a signed release visual parts, and sign it again.
 
     Args:
         folder: The release.
         keys: Who signs.
         parts: Components to add.
+        seen: The products that can be seen.
+        looks: Arrays of `contracts.visual.LOOKS_FILE`, or None for two made-up looks.
     """
     manifest = read_manifest((folder / "manifest.json").read_bytes())
     product_ids = np.load(folder / "items" / "items.npz")["product_id"].tolist()
@@ -281,8 +315,8 @@ def add_visual(folder: pathlib.Path, keys: Keys, parts: Sequence[str] = names.CO
         "embedder": {names.EMBEDDER_FILE: embedder},
         "text": {names.TEXT_FILE: text, names.TOKENIZER_FILE: tokenizer()},
         "outfit": {names.OUTFIT_FILE: outfit_graph().SerializeToString()},
-        "index": {names.INDEX_FILE: archive(index_arrays(embedder, product_ids))},
-        "looks": {names.LOOKS_FILE: archive(look_arrays(product_ids))},
+        "index": {names.INDEX_FILE: archive(index_arrays(embedder, product_ids, seen))},
+        "looks": {names.LOOKS_FILE: archive(look_arrays(product_ids) if looks is None else looks)},
         "golden_visual": {names.GOLDEN_FILE: archive(golden_arrays(embedder, detector, text))},
     }
     settings: dict[str, dict[str, Any]] = {
@@ -290,7 +324,7 @@ def add_visual(folder: pathlib.Path, keys: Keys, parts: Sequence[str] = names.CO
         "embedder": {"size": SIDE, "dim": DIM, "attributes": {"colour": list(COLOURS)}},
         "text": {"length": 16, "dim": DIM},
         "outfit": {"slots": SLOTS, "dim": POINT},
-        "index": {"products": PRODUCTS, "dim": DIM, "exact_limit": 1_000_000},
+        "index": {"products": seen.count, "dim": DIM, "exact_limit": 1_000_000},
     }
     components = [c for c in manifest.components if c.name not in names.COMPONENTS]
     for part in parts:

@@ -41,11 +41,9 @@ def seeing_release(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Pa
     return folder, keys
 
 
-@pytest.fixture
-def seer(tmp_path: pathlib.Path, seeing_release: tuple[pathlib.Path, Keys]) -> Shop:
+def install(home: pathlib.Path, made: tuple[pathlib.Path, Keys]) -> Shop:
     """An installation whose champion sees; a release without visual parts lies beside it."""
-    folder, keys = seeing_release
-    home = tmp_path / "home"
+    folder, keys = made
     for name in ("v1", "blind"):
         shutil.copytree(folder / name, home / "registry" / name)
     shutil.copytree(folder / "keys", home / "keys")
@@ -56,11 +54,25 @@ def seer(tmp_path: pathlib.Path, seeing_release: tuple[pathlib.Path, Keys]) -> S
 
 
 @pytest.fixture
-def client(seer: Shop) -> Iterator[TestClient]:
-    (seer.home / "media" / "looks").mkdir(parents=True)
-    (seer.home / "media" / "p0005.jpg").write_bytes(encoded(seeing.picture(5)))
-    (seer.home / "media" / "looks" / "look-1.jpg").write_bytes(PHOTO)
-    with serving(seer, media=seer.home / "media") as (client, _):
+def seer(tmp_path: pathlib.Path, seeing_release: tuple[pathlib.Path, Keys]) -> Shop:
+    """A fresh installation of one test's own."""
+    return install(tmp_path / "home", seeing_release)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, seeing_release: tuple[pathlib.Path, Keys]) -> Shop:
+    """An installation that is only asked."""
+    shop = install(tmp_path_factory.mktemp("shared") / "home", seeing_release)
+    (shop.home / "media" / "looks").mkdir(parents=True)
+    (shop.home / "media" / "p0005.jpg").write_bytes(encoded(seeing.picture(5)))
+    (shop.home / "media" / "looks" / "look-1.jpg").write_bytes(PHOTO)
+    (shop.home / "media" / "link.jpg").symlink_to(shop.keys.verify)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def client(shared: Shop) -> Iterator[TestClient]:
+    with serving(shared, media=shared.home / "media") as (client, _):
         yield client
 
 
@@ -68,9 +80,17 @@ def search(client: Any, content: bytes = PHOTO, **query: Any) -> Any:
     return client.post("/v1/search/image", content=content, params=query, headers=JPEG)
 
 
-def events_of(shop: Shop) -> list[dict[str, Any]]:
-    with sqlite3.connect(shop.inbox) as connection:
-        return [json.loads(raw) for (raw,) in connection.execute("SELECT raw FROM events ORDER BY rowid")]
+def event_of(shop: Shop, answer: dict[str, Any]) -> dict[str, Any]:
+    """The event that a search left behind; it is written a moment after the answer."""
+
+    def found() -> list[dict[str, Any]]:
+        with sqlite3.connect(shop.inbox) as connection:
+            sql = "SELECT raw FROM events WHERE event_id = ?"
+            return [json.loads(raw) for (raw,) in connection.execute(sql, (answer["decision_id"],))]
+
+    wait_for(lambda: bool(found()))
+    (event,) = found()
+    return event
 
 
 def test_every_item_of_a_photo_is_found_with_what_looks_like_it(client: TestClient) -> None:
@@ -96,7 +116,7 @@ def test_every_item_of_a_photo_is_found_with_what_looks_like_it(client: TestClie
     assert all(step in timing for step in ("decode;", "detector;", "embedder;", "model;", "handler;"))
 
 
-def test_the_answer_is_a_decision_and_the_search_an_event(client: TestClient, seer: Shop) -> None:
+def test_the_answer_is_a_decision_and_the_search_an_event(client: TestClient, shared: Shop) -> None:
     answer = search(client, customer_id="1001", session_id="s1", n=3).json()
     record = client.get(f"/v1/decisions/{answer['decision_id']}").json()
     shown = [i["product_id"] for o in answer["objects"] for i in o["items"]]
@@ -106,8 +126,7 @@ def test_the_answer_is_a_decision_and_the_search_an_event(client: TestClient, se
     assert record["context"]["surface"] == "image"
     assert record["context"]["lists_begin"] == [0, 3]
     assert "vector" not in record["context"]["objects"][0]
-    wait_for(lambda: bool(events_of(seer)))
-    (event,) = events_of(seer)
+    event = event_of(shared, answer)
     assert (event["action"], event["decision_id"]) == ("visual_search", answer["decision_id"])
     assert event["identifiers"] == [{"kind": "customer", "value": "1001"}]
     assert event["detail"] == {"results": 6, "objects": 2}
@@ -120,20 +139,19 @@ def test_with_consent_a_decision_keeps_what_describes_an_item_and_never_the_phot
     assert len(record.content) < len(PHOTO)
 
 
-def test_a_photo_of_nothing_is_an_honest_empty_answer_and_a_failed_search(
-    client: TestClient, seer: Shop
-) -> None:
+def test_a_photo_of_nothing_is_an_honest_empty_answer_and_a_failed_search(seer: Shop) -> None:
     from contracts.moments import MomentRules
     from serving.profiles.moments import live_moments
 
-    response = search(client, encoded(scene({})), customer_id="1002")
+    with serving(seer) as (client, _):
+        response = search(client, encoded(scene({})), customer_id="1002")
     answer = response.json()
     assert response.status_code == 200
     assert answer["objects"] == []
     assert "nothing_found" in answer["notes"]
     assert "closer" in answer["next_step"]
     assert answer["decision_id"]
-    wait_for(lambda: bool(events_of(seer)))
+    assert event_of(seer, answer)["detail"]["results"] == 0
     with serving(seer) as (_, server):
         _, moments = live_moments("c-1002", server.profiles.sent("1002"), MomentRules())
     assert "failed_search" in {moment.kind for moment in moments}
@@ -263,10 +281,7 @@ def test_looks_show_their_hotspots_and_pages_their_pictures(client: TestClient) 
     ["p0006.jpg", "p0005", "p0005.png", "..%2f..%2fkeys%2fverify.pem", "../keys/verify.pem", "%2e%2e%2fhome.jpg",
      ".hidden.jpg", "looks/..%2f..%2fp.jpg", "link.jpg", "looks/p0005.jpg", "a" * 300 + ".jpg", "%00.jpg"],
 )  # fmt: skip
-def test_only_pictures_leave_the_media_folder(client: TestClient, seer: Shop, path: str) -> None:
-    link = seer.home / "media" / "link.jpg"
-    if not link.exists():
-        link.symlink_to(seer.keys.verify)
+def test_only_pictures_leave_the_media_folder(client: TestClient, path: str) -> None:
     response = client.get(f"/media/{path}")
     assert response.status_code == 404
     assert b"PUBLIC KEY" not in response.content
@@ -388,17 +403,17 @@ def test_too_many_photos_at_once_are_turned_away_at_once(seer: Shop) -> None:
     limits = Limits(photo_workers=1, waiting_photos=1)
     with serving(seer, limits=limits) as (client, server):
         gate, entered = threading.Event(), threading.Event()
-        run = server.desk.pool.run
+        start = server.desk.pool.start
 
-        async def held(work: Any) -> Any:
+        def held(work: Any) -> Any:
             def wait() -> Any:
                 entered.set()
                 gate.wait(20)
                 return work()
 
-            return await run(wait)
+            return start(wait)
 
-        server.desk.pool.run = held  # type: ignore[method-assign]
+        server.desk.pool.start = held  # type: ignore[method-assign]
         statuses: list[int] = []
         threads = [
             threading.Thread(target=lambda: statuses.append(search(client).status_code)) for _ in range(2)
