@@ -101,6 +101,14 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "outfit_auc": (">=", 0.80),
         "self_first": ("==", 1.0),
     },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
+    },
 }
 
 RECORDS = tuple(name for name in BARS if name.startswith("sequences-"))
