@@ -5,13 +5,11 @@ Belongs here: the order of the steps, what is logged. Does not belong here: the 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import mlflow
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +26,7 @@ from training.visual.embedder_data import LEARN, TEST, VALIDATE, Samples, read_s
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import Fit, fit
 from training.visual.embedder_judge import (
-    Answers,
+    Judgement,
     attribute_accuracy,
     choose_share,
     embed_rows,
@@ -36,6 +34,7 @@ from training.visual.embedder_judge import (
     reshare,
 )
 from training.visual.embedder_model import FIRST_SHARE
+from training.visual.embedder_show import show
 from training.visual.quantize import quantize_convolutions
 
 Progress = Callable[[str], None]
@@ -44,44 +43,6 @@ Vectors = npt.NDArray[np.float32]
 GRAPH, WEIGHTS = "embedder.onnx", "weights.pt"
 PARITY_PICTURES = 8
 CALIBRATION = 96
-SHEET_ROWS = 8
-SHEET_ANSWERS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Judgement:
-    """What the exported graph is worth.
-
-    Attributes:
-        outputs: Of the graph for all rows, by name.
-        validation: Number by judge, on the validation part.
-        answers: What each judge saw of the test part.
-        share: Weight of colour.
-        tried: Judgement on the validation part by weight of colour.
-        accuracy: By attribute, see `attribute_accuracy`.
-        self_first: Share of pictures that no other is more similar to than themselves.
-        int8_loss: What an int8 graph loses on the validation part; None if none was made.
-    """
-
-    outputs: dict[str, Vectors]
-    validation: dict[str, float]
-    answers: list[Answers]
-    share: float
-    tried: dict[float, float]
-    accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
-    self_first: float
-    int8_loss: float | None = None
-
-    def numbers(self) -> dict[str, float]:
-        """All of them by metric."""
-        return {
-            **{answers.judge.name: answers.mean for answers in self.answers},
-            **{f"validation_{name}": value for name, value in self.validation.items()},
-            **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
-            "self_first": self.self_first,
-            "colour_share": self.share,
-            **({} if self.int8_loss is None else {"int8_loss": self.int8_loss}),
-        }
 
 
 def run(path: pathlib.Path, progress: Progress = lambda line: None) -> Bundle:
@@ -278,67 +239,3 @@ def _facts(config: EmbedderConfig, samples: Samples, learned: Fit, seconds: floa
         "Time": f"{seconds:.0f} s on {config.threads} thread(s)",
         "Data": samples.digest[:16], "Code": tracking.code_version(),
     }  # fmt: skip
-
-
-def show(config: EmbedderConfig, samples: Samples, judgement: Judgement) -> None:
-    """Log sheets, maps and tables into the open run."""
-    done: set[tuple[str, str]] = set()
-    for answers in judgement.answers:
-        judge = answers.judge
-        codes, texts = samples.joint(judge.labels)
-        if not len(answers.queries):
-            continue
-        names = [texts[code] for code in codes[answers.queries]]
-        table = review.class_table(names, {judge.name: answers.value})
-        mlflow.log_text(review.csv_text(table), f"tables/{judge.name}.csv")
-        good, bad = review.best_and_worst(answers.value, SHEET_ROWS, config.seed)
-        for kind, chosen in (("good", good), ("worst", bad)):
-            sheet = review.contact_sheet(
-                f"{judge.name}, {kind}: query, then its answers",
-                _sheet(samples, answers, chosen, codes, texts),
-            )
-            mlflow.log_image(sheet, f"sheets/{judge.name}-{kind}.png")
-        if (judge.gallery, judge.labels[0]) not in done:
-            done.add((judge.gallery, judge.labels[0]))
-            rows = samples.of(judge.gallery)
-            first, words = samples.joint(judge.labels[:1])
-            title = f"{judge.gallery} by {judge.labels[0]}"
-            figure = review.embedding_map(
-                judgement.outputs["embedding"][rows], [words[c] if c >= 0 else "unknown" for c in first[rows]], title
-            )  # fmt: skip
-            mlflow.log_figure(figure, f"maps/{judge.gallery}-{judge.labels[0]}.png")
-    for name, (_, truth, told) in judgement.accuracy.items():
-        if len(truth):
-            values = samples.values[name]
-            right = (truth == told).astype(np.float64)
-            table = review.class_table([values[code] for code in truth], {"accuracy": right})
-            mlflow.log_text(review.csv_text(table), f"tables/attribute-{name}.csv")
-            mlflow.log_figure(
-                review.confusion_figure(truth, told, values, f"{name}: true (rows) and told"),
-                f"plots/attribute-{name}.png",
-            )
-    if judgement.tried:
-        rows = [
-            {"colour_share": share, "judgement": round(value, 5)} for share, value in judgement.tried.items()
-        ]
-        mlflow.log_text(review.csv_text(rows), "tables/colour-share.csv")
-
-
-def _sheet(
-    samples: Samples,
-    answers: Answers,
-    chosen: npt.NDArray[np.int64],
-    codes: npt.NDArray[np.int64],
-    texts: Sequence[str],
-) -> list[list[review.Shown]]:
-    rows: list[list[review.Shown]] = []
-    for query in chosen:
-        row = answers.queries[query]
-        found = answers.found[query, :SHEET_ANSWERS]
-        pixels = samples.take(np.append(row, found))
-        line: list[review.Shown] = [(pixels[0], texts[codes[row]], None)]
-        for square, other in zip(pixels[1:], found, strict=True):
-            text = texts[codes[other]] if codes[other] >= 0 else "unknown"
-            line.append((square, text, bool(codes[other] == codes[row])))
-        rows.append(line)
-    return rows
