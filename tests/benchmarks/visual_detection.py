@@ -8,6 +8,10 @@
   draws each; real looks against ten mixed ones each, of the same classes; drawn with the config's seed. All but the item
   is made white before it is described, since surroundings give answers away; the numbers with surroundings stand
   beside, as does plain likeness. What light and camera still give away cannot be taken out.
+
+A bundle that `--bundle detector-street=FOLDER` (or detector-drawn, outfit, outfit_surroundings) names is measured as it
+is, whatever its config.
+
 * `int8`: the detector's half of the bench ``quantized``.
 
 Belongs here: configs, protocols, what a record says. Does not belong here: training (`training/visual`).
@@ -60,7 +64,8 @@ def outfit(bench: Bench) -> Outcome:
     for blank, suffix in ((True, ""), (False, "_surroundings")):
         folder = bench.folder(f"outfit{suffix}")
         config = outfit_config(bench, folder, blank)
-        bundle = _finished(folder, config) or train(config, bench.progress)
+        given = f"outfit{suffix}" in bench.bundles
+        bundle = read_bundle(folder) if given else _finished(folder, config) or train(config, bench.progress)
         for name in ("fitb", "auc"):
             measured[f"outfit_{name}{suffix}"] = bundle.metrics[f"street_{name}"]
             if blank:
@@ -132,6 +137,8 @@ def _trained(bench: Bench, name: str) -> Bundle:
     from training.visual.detector_train import train
 
     folder = bench.folder(f"detector-{name}")
+    if f"detector-{name}" in bench.bundles:
+        return read_bundle(folder)
     config = (street_config if name == "street" else drawn_config)(bench, folder)
     return _finished(folder, config) or train(config, bench.progress)
 
