@@ -102,4 +102,5 @@ class _Progress:
         for check in result.get_asset_check_evaluations():
             if not check.passed:
                 self.failed_checks.append(f"{check.asset_key.to_user_string()}:{check.check_name}")
-                self._progress(f"check did not pass: {self.failed_checks[-1]}")
+                word = "warning" if check.severity == dg.AssetCheckSeverity.WARN else "check did not pass"
+                self._progress(f"{word}: {self.failed_checks[-1]}: {check.description or 'no description'}")

@@ -74,6 +74,11 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         validation_days: Last days before ``train_until``: the next-basket validation set.
         validation_customers: At most this many customers in it.
         bias_rate: How much faster biases and gains learn than matrices.
+        learn_first: Learn also the first step of a history, of which nothing is known yet.
+        average: Decay per step of the running mean of all weights that is kept in the end (Polyak); 0 keeps
+            the last weights.
+        block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
+        loss: ``softmax`` over target and negatives, or ``bce`` with one negative per request, to compare.
         max_seconds: No further epoch starts once this much time is spent on training.
     """
 
@@ -110,6 +115,10 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     validation_days: Positive = 14
     validation_customers: Positive = 1000
     bias_rate: Rate = 5.0
+    learn_first: bool = True
+    average: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    block: Literal["ligr", "plain"] = "ligr"
+    loss: Literal["softmax", "bce"] = "softmax"
     max_seconds: Rate = 600.0
 
 

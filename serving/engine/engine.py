@@ -25,6 +25,7 @@ from serving.engine.assemble import Scorer
 from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates, described
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, Mask, StoreProducts, TableError
+from serving.engine.large import Answer, LargeEncoder
 from serving.engine.memory import Memory, remember
 from serving.engine.sessions import CPU, GraphError, Session
 from serving.profiles.history import History, empty_history
@@ -99,7 +100,7 @@ class Engine:
 
     Args:
         manifest: The release's manifest.
-        encoder: Encoder graph.
+        encoder: Encoder graph, whole or cut for a large catalogue.
         ranker: Bytes of the ranker's graph.
         items: Item table.
         exposures: Promotions by store and week.
@@ -114,7 +115,7 @@ class Engine:
     def __init__(
         self,
         manifest: Manifest,
-        encoder: Session,
+        encoder: Session | LargeEncoder,
         ranker: bytes,
         items: ItemTable,
         exposures: Exposures,
@@ -189,8 +190,12 @@ class Engine:
         for row, (query, memory, flag) in enumerate(zip(queries, memories, flags, strict=True)):
             narrowed = bool(query.filters) or len(query.deny) > 0
             chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
+            if isinstance(scores, Answer):
+                encoder_scores = scores.row(row, self.items.encoder_id[chosen.items])
+            else:
+                encoder_scores = scores[row]
             ranked, ranker_ns = self._scorer.scores(
-                memory, chosen, query.at_days, query.store, flag, scores[row]
+                memory, chosen, query.at_days, query.store, flag, encoder_scores
             )
             graph_ns = (encoder_ns // len(queries), ranker_ns)
             results.append(self._answer(query, memory, chosen, ranked, tops[row], flag, graph_ns))
@@ -263,8 +268,8 @@ class Engine:
 
     def _encode(
         self, queries: Sequence[Query], memories: Sequence[Memory], allowed: Sequence[Mask]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
-        """Encoder scores float32[B, V + 1], item indices of its best int32[B, k], nanoseconds."""
+    ) -> tuple[NDArray[np.float32] | Answer, NDArray[np.int32], int]:
+        """Encoder scores float32[B, V + 1] (or what gives them), item indices of its best int32[B, k], nanoseconds."""
         longest = max(1, *(len(memory.sequence.item) for memory in memories))
         length = min(self._length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
         parts = [memory.padded(length) for memory in memories]
@@ -285,7 +290,13 @@ class Engine:
             "deny": deny,
             "k": self._k,
         }
-        (scores, values, ids), nanoseconds = self._encoder.run(("scores", "top_scores", "top_items"), feed)
+        scores: NDArray[np.float32] | Answer
+        if isinstance(self._encoder, LargeEncoder):
+            scores = self._encoder.answer(feed)
+            values, ids, nanoseconds = scores.top_scores, scores.top_items, scores.nanoseconds
+        else:
+            outputs = ("scores", "top_scores", "top_items")
+            (scores, values, ids), nanoseconds = self._encoder.run(outputs, feed)
         if any(math.isnan(best) for best in values[:, 0].tolist()):
             raise GraphError("'encoder' gave scores that are not numbers")
         tops = self._by_encoder_id[ids]

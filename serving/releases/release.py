@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contracts.release import MANIFEST_FILE, Manifest, read_manifest
 from serving.engine.engine import Engine
 from serving.engine.items import Exposures, ItemTable, StoreProducts, TableError, read_arrays
+from serving.engine.large import open_encoder
 from serving.engine.sessions import CPU, GraphError, Session
 from serving.releases.golden import check_golden
 from serving.releases.graphs import (
@@ -118,7 +119,9 @@ def build_release(verified: Verified, providers: Sequence[str] = (CPU,), version
         if path not in files:
             raise ReleaseError(f"the manifest names no '{path}'")
     try:
-        encoder = _session(ENCODER_FILE, files, providers, ENCODER_INPUTS, ENCODER_OUTPUTS)
+        check_graph(ENCODER_FILE, files[ENCODER_FILE])
+        encoder = open_encoder(ENCODER_FILE, files[ENCODER_FILE], providers)
+        check_signature(ENCODER_FILE, (encoder.inputs, encoder.outputs), ENCODER_INPUTS, ENCODER_OUTPUTS)
         _session(RANKER_FILE, files, (CPU,), RANKER_INPUTS, RANKER_OUTPUTS)  # Refuses what does not fit.
         items = ItemTable(read_arrays(ITEMS_FILE, files[ITEMS_FILE]))
         size = (items.size, len(items.stores))

@@ -87,6 +87,14 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
     },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
+    },
 }
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

@@ -31,6 +31,8 @@ ABOUT = {
     "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",
     "quantized": "int8 against fp32 for detector and embedder: one thread, one run, the task's own numbers; "
     "what is shipped follows from it.",
+    "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "
+    "scan, the server's exact bounded search, 8 bits, sub-items whole and pruned.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
 }
 

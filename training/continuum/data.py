@@ -37,12 +37,14 @@ class Content:
         values: Per field, the value of code 1, 2, ...; code 0 is unknown.
         codes: int64[V + 1, F]; row 0 is padding.
         vectors: float32[V + 1, P] of further content (text or image embeddings), or None.
+        tags: int64[V + 1, M] codes of a field with many values per item, 1 and up, padded with 0, or None.
     """
 
     fields: tuple[str, ...]
     values: tuple[npt.NDArray[np.str_], ...]
     codes: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32] | None = None
+    tags: npt.NDArray[np.int64] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +276,8 @@ def save_vocabulary(path: pathlib.Path, vocabulary: Vocabulary) -> None:
     arrays = {f"values_{name}": values for name, values in zip(content.fields, content.values, strict=True)}
     if content.vectors is not None:
         arrays["vectors"] = content.vectors
+    if content.tags is not None:
+        arrays["tags"] = content.tags
     np.savez_compressed(
         path, product_id=vocabulary.product_id, count=vocabulary.count, cold=vocabulary.cold, codes=content.codes,
         fields=np.array(content.fields, dtype=str), **arrays,
@@ -285,8 +289,7 @@ def load_vocabulary(path: pathlib.Path) -> Vocabulary:
     with np.load(path, allow_pickle=False) as file:
         fields = tuple(str(name) for name in file["fields"])
         values = tuple(file[f"values_{name}"] for name in fields)
-        vectors = file.get("vectors")
-        content = Content(fields, values, file["codes"], vectors)
+        content = Content(fields, values, file["codes"], file.get("vectors"), file.get("tags"))
         return Vocabulary(file["product_id"], file["count"], content, file["cold"])
 
 

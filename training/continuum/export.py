@@ -4,7 +4,9 @@ The graph takes a batch of any size and histories of any length: item, action, c
 and age float32[B, L] (padding on the left), deny bool[B, V + 1], k int64[1]. It gives scores
 float32[B, V + 1] (column 0 is -inf), the top k of what is not denied (ties: lower id first), and the
 probabilities of the next action and channel; ``buy`` float32[B] is there only if that head was
-trained, and a trained not-to-recommend head lowers the scores.
+trained, and a trained not-to-recommend head lowers the scores. ``state`` float32[B, d], ``pointer`` float32[B, L]
+(with the pointer) and ``avoid`` float32[B, d + 1] (with that head) are what the scores are made of, for servers that
+search a large catalogue (`serving/engine/large.py`).
 
 Belongs here: export and parity. Does not belong here: the network (`model.py`).
 """
@@ -61,9 +63,10 @@ class Inference(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> tuple[Tensor, ...]:
-        """Scores float32[B, V + 1], next_action [B, A], next_channel [B, C], and buy [B] if trained."""
+        """Scores [B, V + 1], next_action [B, A], next_channel [B, C], buy [B] if trained, and the scores' parts."""
         encoder = self.encoder
-        scores, state = encoder.score(self.table, self.bias, item, action, channel, age)
+        found = encoder.read(self.table, item, action, channel, age)
+        scores, state = encoder.catalogue_scores(self.table, self.bias, item, found), found.state[:, 0]
         if "avoid" in self.heads:
             logits = encoder.avoid_logits(state.unsqueeze(1), self.table.unsqueeze(0)).squeeze(1)
             scores = scores - nn.functional.softplus(logits)
@@ -72,6 +75,12 @@ class Inference(nn.Module):
         out = [scores, encoder.action_head(state).softmax(-1), encoder.channel_head(state).softmax(-1)]
         if "buy" in self.heads:
             out.append(torch.sigmoid(encoder.buy_logit(state)))
+        # What a server needs to search a large catalogue without scoring all of it.
+        out.append(state.clone())
+        if found.pointer is not None:
+            out.append(found.pointer[:, 0].clone())
+        if "avoid" in self.heads:
+            out.append(encoder.avoid_head(state))
         return tuple(out)
 
 
@@ -88,7 +97,9 @@ def export_onnx(encoder: Encoder, path: pathlib.Path, heads: Iterable[str] = ())
         torch.from_numpy(value) for value in example_inputs(3, 7, inference.table.shape[0]).values()
     )
     batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1)
-    names = ["scores", "next_action", "next_channel", *(["buy"] if "buy" in inference.heads else [])]
+    names = ["scores", "next_action", "next_channel", *(["buy"] if "buy" in inference.heads else []), "state"]
+    names += ["pointer"] if encoder.params.pointer else []
+    names += ["avoid"] if "avoid" in inference.heads else []
     # It warns of operators of an absent torchvision that the network does not have.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():

@@ -6,17 +6,19 @@ results (`train.py`).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from training.config import EncoderParams
-from training.continuum.batches import NEGATIVE, Steps, cut_windows, find_steps, make_batches
+from training.continuum import singles
+from training.continuum.batches import NEGATIVE, Batch, Steps, cut_windows, find_steps, make_batches
 from training.continuum.data import Sequences, Vocabulary
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
@@ -46,11 +48,13 @@ class Validation:
         rows: int64[R] customers, as rows of the sequences.
         at: float64[R] days.
         targets: Encoder ids of what was bought then, -1 for items outside the vocabulary.
+        filter_seen: Leave out the items of the history.
     """
 
     rows: npt.NDArray[np.int64]
     at: npt.NDArray[np.float64]
     targets: Targets
+    filter_seen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +87,7 @@ def fit(
     seen: Sequences,
     seed: int,
     progress: Progress,
+    watch: Callable[[Encoder, float], None] | None = None,
 ) -> Fit:
     """Train with early stopping.
 
@@ -94,6 +99,7 @@ def fit(
         seen: All events, from which the validation requests read their histories.
         seed: Of every random choice.
         progress: Receives one line per epoch.
+        watch: Called after each epoch with the encoder as it would be kept and the seconds of training so far.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -103,18 +109,16 @@ def fit(
     encoder = Encoder(vocabulary, params)
     steps = find_steps(sequences)
     sampler = NegativeSampler(vocabulary.count, params, generator)
-    optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate)
+    lean = singles.fits(sequences, steps, params)
+    optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate, fused=lean)
+    average = Average(encoder, params.average)
     curves: dict[str, list[float]] = {"validation_ndcg_at_10": [validate(encoder, params, seen, validation)]}
     kept, best, spent, step = _weights(encoder), 0, 0.0, 0
     total = params.epochs * max(1, -(-_count(sequences, steps, params) // params.batch))
     for epoch in range(1, params.epochs + 1):
         started = time.monotonic()
-        windows = cut_windows(sequences, steps, params.length, params.stride, params.customer_balance, rng)
         parts: dict[str, list[float]] = {}
-        for batch in make_batches(
-            sequences, steps, windows, batch=params.batch, queries=params.queries,
-            target_actions=params.target_actions, rng=rng,
-        ):  # fmt: skip
+        for batch in batches(sequences, steps, params, rng):
             _set_rate(optimizer, params.learning_rate * rate(step / total))
             hidden = torch.rand(len(vocabulary.product_id), generator=generator) < params.item_dropout
             loss, values = total_loss(encoder, batch, sampler.draw(), hidden)
@@ -122,23 +126,62 @@ def fit(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), LARGEST_GRADIENT)
             optimizer.step()
+            average.update()
             step += 1
             for name, value in {"train_loss": float(loss.detach()), **values}.items():
                 parts.setdefault(name, []).append(value)
         spent += time.monotonic() - started
         _append(curves, parts, epoch)
-        reached = validate(encoder, params, seen, validation)
+        reached = validate(average.encoder, params, seen, validation)
         curves["validation_ndcg_at_10"].append(reached)
         progress(
             f"epoch {epoch} of {params.epochs}: loss {curves['train_loss'][-1]:.4f}, "
             f"validation NDCG@10 {reached:.4f}, {spent:.0f} s"
         )
+        if watch is not None:
+            watch(average.encoder, spent)
         if best == 0 or not len(validation.rows) or reached > curves["validation_ndcg_at_10"][best]:
-            kept, best = _weights(encoder), epoch
+            kept, best = _weights(average.encoder), epoch
         if epoch - best >= params.patience or spent > params.max_seconds:
             break
     encoder.load_state_dict(kept)
     return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy))
+
+
+def batches(
+    sequences: Sequences, steps: Steps, params: EncoderParams, rng: np.random.Generator
+) -> Iterator[Batch] | Iterator[singles.SingleBatch]:
+    """One epoch, in the lean form where the data allows it."""
+    if singles.fits(sequences, steps, params):
+        return singles.single_batches(
+            sequences, singles.single_windows(sequences, steps, params, rng), params, rng
+        )
+    windows = cut_windows(sequences, steps, params.length, params.stride, params.customer_balance, rng)
+    return make_batches(
+        sequences, steps, windows, batch=params.batch, queries=params.queries,
+        target_actions=params.target_actions, rng=rng,
+    )  # fmt: skip
+
+
+class Average:
+    """Running mean of the weights (Polyak averaging), or the weights themselves where decay is 0.
+
+    Attributes:
+        encoder: Has the mean.
+    """
+
+    def __init__(self, encoder: Encoder, decay: float):
+        self.encoder = copy.deepcopy(encoder) if decay else encoder
+        self.decay, self.steps = decay, 0
+        self._mean = list(self.encoder.parameters()) if decay else []
+        self._now = list(encoder.parameters())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after a step; the first steps weigh as in a plain mean."""
+        if self.decay:
+            self.steps += 1
+            torch._foreach_lerp_(self._mean, self._now, 1 - min(self.decay, self.steps / (self.steps + 10)))
 
 
 def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validation: Validation) -> float:
@@ -148,16 +191,32 @@ def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validatio
     encoder.eval()
     answers = []
     with torch.no_grad():
+        catalogue = torch.arange(encoder.items.own.num_embeddings)
+        table, bias = encoder.items(catalogue), encoder.items.bias(catalogue)
         for start in range(0, len(validation.rows), SCORE_BATCH):
             part = slice(start, start + SCORE_BATCH)
             inputs = pack(seen, validation.rows[part], validation.at[part], params.length)
-            scores, _ = encoder(
-                *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age"))
+            scores, _ = encoder.score(
+                table, bias, *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age"))
             )
             scores[:, 0] = -torch.inf
+            if validation.filter_seen:
+                scores[seen_items(seen, validation.rows[part], validation.at[part])] = -torch.inf
             answers.append(scores.topk(min(10, scores.shape[1] - 1)).indices.numpy())
     encoder.train()
     return float(ndcg(np.concatenate(answers), validation.targets, 10).mean())
+
+
+def seen_items(
+    seen: Sequences, rows: npt.NDArray[np.int64], at: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Places (request, item) of what each customer had before a moment."""
+    starts = seen.offsets[rows]
+    sizes = seen.offsets[rows + 1] - starts
+    owner = np.repeat(np.arange(len(rows)), sizes)
+    places = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes - starts, sizes)
+    before = seen.at[places] < at[owner]
+    return owner[before], seen.item[places[before]].astype(np.int64)
 
 
 def label_heads(sequences: Sequences, steps: Steps) -> dict[str, bool]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from training.config import EncoderParams
 from training.continuum.batches import Batch
 from training.continuum.model import FAR, Encoder, Readout, mix
+from training.continuum.singles import SingleBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ def ideal_weight(number: Tensor) -> Tensor:
 
 
 def total_loss(
-    model: Encoder, batch: Batch, negatives: Negatives, hidden: Tensor | None
+    model: Encoder, batch: Batch | SingleBatch, negatives: Negatives, hidden: Tensor | None
 ) -> tuple[Tensor, dict[str, float]]:
     """Weighted sum of all losses that the batch has labels for.
 
@@ -114,6 +115,9 @@ def total_loss(
         The loss and its parts: ``item``, ``action``, ``channel``, and ``buy`` and ``avoid`` where labelled.
     """
     data = {name: torch.from_numpy(value) for name, value in vars(batch).items()}
+    if isinstance(batch, SingleBatch):
+        loss = single_loss(model, data, negatives, hidden)
+        return loss, {"item": float(loss.detach())}
     vectors = model.items(data["unique"], hidden)
     slots = data["slot"].unsqueeze(-1).expand(-1, -1, vectors.shape[-1])
     x = model.tokens(vectors.gather(1, slots), data["action"], data["channel"])
@@ -162,6 +166,8 @@ def head_losses(
     """Name, weight and value of each head's loss that the batch has labels for."""
     params, request = model.params, data["request"]
     for name, head in (("action", model.action_head), ("channel", model.channel_head)):
+        if not params.action_weight:
+            continue
         yield (
             name,
             params.action_weight,
@@ -177,3 +183,60 @@ def head_losses(
         logit = model.avoid_logits(state, vectors)[judged]
         truth = data["avoid"][judged].float()
         yield "avoid", params.label_weight, functional.binary_cross_entropy_with_logits(logit, truth)
+
+
+def single_loss(
+    model: Encoder, data: dict[str, Tensor], negatives: Negatives, hidden: Tensor | None
+) -> Tensor:
+    """`item_loss` where every step is one event and nothing points back: one target per request.
+
+    Padding is dropped before items are scored, and the vectors of the events serve as tokens and as targets.
+
+    Args:
+        model: The encoder.
+        data: Arrays of a `SingleBatch`.
+        negatives: Shared by all requests of the batch.
+        hidden: As in `total_loss`.
+    """
+    vectors = model.items(data["item"], hidden)
+    x = model.tokens(vectors, data["action"], data["channel"])
+    time, step = data["time"], data["step"]
+    state = model.encode(x, data["action"] > 0, time, step, time, step).state[data["request"]]
+    target = data["item"][data["request"]]
+    known = (state * vectors[data["request"]]).sum(-1) + model.items.bias(target, hidden)
+    weight = data["weight"].unsqueeze(1).expand_as(data["request"])[data["request"]]
+    if model.params.loss == "bce":
+        ids = negatives.ids[torch.randint(len(negatives.ids), target.shape)]
+        drawn = (state * model.items(ids, hidden)).sum(-1) + model.items.bias(ids, hidden)
+        each = functional.softplus(-known) + functional.softplus(drawn) * (ids != target)
+    else:
+        level = model.items.bias(negatives.ids, hidden) - negatives.log_expected
+        rivals = model.items(negatives.ids, hidden)
+        each = SharedSoftmax.apply(state, rivals, level, known, target.unsqueeze(1) == negatives.ids)
+    return (each * weight).sum() / weight.sum().clamp(min=1e-9)
+
+
+class SharedSoftmax(torch.autograd.Function):
+    """Cross-entropy of each request's target against negatives that all requests share.
+
+    Holds one matrix [T, N], which is logits, then shares, then their gradient in turn; composed of single
+    operations it would be four.
+    """
+
+    @staticmethod
+    def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """float[T] from states [T, d], negatives [N, d], their levels [N], targets' logits [T], left out [T, N]."""
+        share = torch.addmm(level, state, rivals.T).masked_fill_(counted, FAR)
+        total = torch.logaddexp(share.logsumexp(1), known)
+        share.sub_(total.unsqueeze(1)).exp_()
+        each = total - known
+        ctx.save_for_backward(state, rivals, share, each)
+        return each
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Gradients; the kept matrix is consumed, so this runs once."""
+        state, rivals, share, each = ctx.saved_tensors
+        flow = share.mul_(grad.unsqueeze(1))
+        missed = grad * torch.expm1(-each)
+        return flow @ rivals, flow.T @ state, flow.sum(0), missed, None

@@ -53,6 +53,7 @@ class ItemTable(nn.Module):
     """
 
     codes: Tensor
+    tags: Tensor
     vectors: Tensor
     cold: Tensor
 
@@ -68,14 +69,25 @@ class ItemTable(nn.Module):
         self.field_biases = nn.ParameterList(
             nn.Parameter(torch.zeros(len(values) + 1)) for values in (content.values if item_bias else ())
         )
+        tags = np.zeros((size, 0), np.int64) if content.tags is None else content.tags
+        number = int(tags.max(initial=0)) + 1
+        self.tag = nn.EmbeddingBag(number, dim, mode="mean", padding_idx=0) if tags.size else None
+        self.tag_bias = (
+            nn.EmbeddingBag(number, 1, mode="mean", padding_idx=0) if tags.size and item_bias else None
+        )
         width = 0 if content.vectors is None else content.vectors.shape[1]
         self.project = nn.Linear(width, dim, bias=False) if width else None
         self.register_buffer("codes", torch.from_numpy(content.codes), persistent=False)
+        self.register_buffer("tags", torch.from_numpy(tags), persistent=False)
         vectors = np.zeros((size, 0), np.float32) if content.vectors is None else content.vectors
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
         self.register_buffer("cold", torch.from_numpy(vocabulary.cold), persistent=False)
         for table in (self.own, *self.fields):
             nn.init.normal_(table.weight, std=0.5 / math.sqrt(dim))
+        if self.tag is not None:
+            nn.init.normal_(self.tag.weight, std=0.5 / math.sqrt(dim))
+        if self.tag_bias is not None:
+            nn.init.zeros_(self.tag_bias.weight)
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors float[..., d] of items int64[...].
@@ -87,6 +99,8 @@ class ItemTable(nn.Module):
         total = self.own(ids).masked_fill(self._hidden(ids, hidden).unsqueeze(-1), 0.0)
         for column, table in enumerate(self.fields):
             total = total + table(self.codes[ids, column])
+        if self.tag is not None:
+            total = total + self.tag(self.tags[ids].flatten(0, -2)).view(total.shape)
         if self.project is not None:
             total = total + self.project(self.vectors[ids])
         return total
@@ -98,6 +112,8 @@ class ItemTable(nn.Module):
         total = self.own_bias[ids].masked_fill(self._hidden(ids, hidden), 0.0)
         for column, table in enumerate(self.field_biases):
             total = total + table[self.codes[ids, column]]
+        if self.tag_bias is not None:
+            total = total + self.tag_bias(self.tags[ids].flatten(0, -2)).view(total.shape)
         return total
 
     def _hidden(self, ids: Tensor, hidden: Tensor | None) -> Tensor:
@@ -170,6 +186,25 @@ class Block(nn.Module):
         return rows + torch.sigmoid(self.feed_gate(rows)) * self.dropout(self.feed(self.feed_norm(rows)))
 
 
+class PlainBlock(nn.Module):
+    """Pre-norm block without gates, with ReLU: the ablation of `Block` (SASRec, arXiv 1808.09781)."""
+
+    def __init__(self, dim: int, heads: int, expansion: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.feed_norm = nn.LayerNorm(dim, bias=False)
+        self.attention = Attention(dim, heads)
+        self.feed = nn.Sequential(
+            nn.Linear(dim, dim * expansion), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim * expansion, dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Update rows float[B, R, d] from tokens float[B, L, d]."""
+        rows = rows + self.dropout(self.attention(self.attention_norm(rows), self.attention_norm(tokens), bias))
+        return rows + self.dropout(self.feed(self.feed_norm(rows)))
+
+
 class RelativeBias(nn.Module):
     """One learned number per column for each bucket of time difference and of distance in steps."""
 
@@ -222,8 +257,9 @@ class Encoder(nn.Module):
         self.request = nn.Parameter(torch.zeros(dim))
         self.sizes = nn.Embedding(SIZES + 1, dim)
         self.dropout = nn.Dropout(params.dropout)
+        block = Block if params.block == "ligr" else PlainBlock
         self.blocks = nn.ModuleList(
-            Block(dim, params.heads, params.expansion, params.dropout) for _ in range(params.blocks)
+            block(dim, params.heads, params.expansion, params.dropout) for _ in range(params.blocks)
         )
         columns = params.heads
         self.biases = nn.ModuleList(RelativeBias(columns, params) for _ in range(params.blocks))
@@ -270,6 +306,8 @@ class Encoder(nn.Module):
             step: int64[B, L].
             request_time: float[B, R] days.
             request_step: int64[B, R]; a request sees the tokens of smaller steps.
+
+        Where all customers share times and steps, the last four may have one row.
         """
         before = valid.unsqueeze(1) & (step.unsqueeze(1) < request_step.unsqueeze(2))
         elapsed = request_time.unsqueeze(2) - time.unsqueeze(1)
@@ -313,18 +351,25 @@ class Encoder(nn.Module):
         Returns:
             scores float[B, V + 1] and the request's state float[B, d].
         """
+        found = self.read(table, item, action, channel, age)
+        return self.catalogue_scores(table, bias, item, found), found.state[:, 0]
+
+    def read(self, table: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
+        """What the network says at one request per customer; arguments as of `score`."""
         valid = action > 0
         x = self.tokens(table[item], action, channel)
         step = step_numbers(age, valid)
         request_step = torch.where(valid, step + 1, 0).amax(1, keepdim=True)
-        found = self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
-        state = found.state[:, 0]
-        scores = state @ table.T + bias
+        return self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
+
+    def catalogue_scores(self, table: Tensor, bias: Tensor, item: Tensor, found: Readout) -> Tensor:
+        """Scores float[B, V + 1] of the whole catalogue from what `read` found."""
+        scores = found.state[:, 0] @ table.T + bias
         if found.pointer is not None:
             # Only items of the history change, so the logarithms run over L of them and not over V.
             evidence = torch.zeros_like(scores).scatter_add(1, item, torch.exp(found.pointer[:, 0]))
             scores = scores.scatter(1, item, mix(scores.gather(1, item), evidence.gather(1, item)))
-        return scores, state
+        return scores
 
     def buy_logit(self, state: Tensor) -> Tensor:
         """Logit that the running session goes on to a purchase, float[...]."""
