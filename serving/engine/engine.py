@@ -230,7 +230,8 @@ class Engine:
         """float32[V + 1] of one request, known at least for its candidates."""
         if isinstance(scores, Answer):
             return scores.row(row, self.items.encoder_id[chosen.items])
-        return scores[row]
+        whole: NDArray[np.float32] = scores[row]
+        return whole
 
     def popular(self, query: Query) -> Ranked:
         """What is popular among what may be shown; needs no model and no history."""
