@@ -389,7 +389,15 @@ def _pictures(given: Pictures | None, settings: Settings, path: pathlib.Path) ->
                 "expected a shop whose pictures are drawn"
             )
         given = msgspec.structs.replace(
-            given, layout="fashion-products", root=str(settings.pictures), belongs="alike"
+            given,
+            layout="fashion-products",
+            root=str(settings.pictures),
+            belongs="alike",
+            learn={
+                "street-looks": "${CONTINUUM_DATA}/street-looks"
+            },  # People in photos, where they are at hand.
+            looks="${CONTINUUM_DATA}/street-looks/photos.zip",
+            looks_shown=min(given.looks_shown, 60),
         )
     where = f"{path.name}: `$.pictures"
     if (given.layout == "drawn") == bool(given.root):

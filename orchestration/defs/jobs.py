@@ -13,6 +13,7 @@ RETRAIN = "retrain"
 RELEASE = "release"
 PEOPLE = "people"
 RELATIONSHIP = "relationship"
+VISUAL = "visual"
 JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP)
 
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
@@ -68,6 +69,15 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             tags=tags,
         ),
     ]
+    if retailer.pictures is not None:
+        jobs.append(
+            dg.define_asset_job(
+                VISUAL,
+                selection=dg.AssetSelection.groups("visual"),
+                description="Collect the pictures, train the visual models, rebuild index and looks; `release` ships them.",
+                tags=tags,
+            )
+        )
     # An archive does not grow: its schedules are there to be switched on, not running.
     status = (
         dg.DefaultScheduleStatus.STOPPED if retailer.clock == "stream" else dg.DefaultScheduleStatus.RUNNING

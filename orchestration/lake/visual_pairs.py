@@ -38,6 +38,8 @@ PAIRS = pa.schema(
         pa.field("query_words", pa.string()),
         pa.field("query_vector", pa.binary()),
         pa.field("query_class", pa.string()),
+        pa.field("query_media_id", pa.string()),
+        pa.field("query_box", pa.list_(pa.float64())),
         pa.field("product_id", pa.string()),
         pa.field("action", pa.string()),
         pa.field("position", pa.int32()),
@@ -48,7 +50,8 @@ PAIRS = pa.schema(
     ]
 )
 """One row per decision and chosen product, with its strongest act and the time of the first. ``query_vector`` is
-float16 and comes from the embedder of ``release``; ``place`` is the place in its own list, from 0."""
+float16 and comes from the embedder of ``release``; ``query_box`` are shares of the photo, or of the look
+``query_media_id``; ``place`` is the place in its own list, from 0."""
 
 _CHUNK = 500
 _DECODER = msgspec.json.Decoder(Decision)
@@ -120,6 +123,8 @@ def _pair(decision: Decision, product_id: str, at: Any, action: str) -> dict[str
         "query_words": context.get("query"),
         "query_vector": None if kept is None else base64.b64decode(kept),
         "query_class": item.get("class") or (parts[number] if number < len(parts) else None),
+        "query_media_id": context.get("media_id"),
+        "query_box": item.get("box"),
         "product_id": product_id,
         "action": action,
         "position": shown.position,

@@ -237,7 +237,8 @@ class Desk:
             raise UnknownError(f"no look of id '{media_id[:64]}' is known")
         wish = self._wish(release, asked)
         groups = [hotspot_list(visual.index, spot, wish) for spot in found.hotspots]
-        facts: dict[str, Any] = {"surface": "hotspots", "media_id": media_id}
+        spots = [{"box": spot.found.box, "class": spot.found.label} for spot in found.hotspots]
+        facts: dict[str, Any] = {"surface": "hotspots", "media_id": media_id, "objects": spots}
         prepared = self._prepare(release, asked, started_ns)
         answer = self._answer(release, asked, prepared, groups, facts, found, Spent(), [])
         self._count("hotspots", answer)

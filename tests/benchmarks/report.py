@@ -28,6 +28,8 @@ ABOUT = {
     "pipeline": "`make run` after installation, on 2 cores.",
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
+    "visual": "Pictures by the protocols of the data folder: groceries, similar products, names, phone photos, detection, "
+    "outfits; every part on the split named for reporting.",
     "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",
     "quantized": "int8 against fp32 for detector and embedder: one thread, one run, the task's own numbers; "
     "what is shipped follows from it.",

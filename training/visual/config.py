@@ -62,7 +62,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             out counts as unlabelled.
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
-        validate: Whether some of its rows are kept aside for validation; off where every row is a class of its own.
+        validate: Which rows are kept aside for validation: ``hashed``, by product or key; ``last`` of each class
+            of the first label, in the set's order, where neighbours in that order are nearly equal; ``none``.
         repeat: Times that each picture is seen in an epoch.
         jitter: Strength of brightness, contrast and colour temperature changes.
     """
@@ -75,7 +76,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rename: dict[str, dict[str, str]] = {}
     boxes: bool = False
     learn: bool = True
-    validate: bool = True
+    validate: Literal["hashed", "last", "none"] = "hashed"
     repeat: Positive = 1
     jitter: AtLeastZero = 0.2
 
@@ -127,7 +128,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         trunk: ``lite0``, or ``hub:NAME`` for an image encoder of the hub.
-        weights: ``imagenet`` (the package's) or ``none``; of ``lite0`` only.
+        weights: ``imagenet`` (the package's), ``none``, or the folder of an embedder's bundle to go on from.
         size: Pixels a side that the exported graph reads; a multiple of 32.
         train_size: Pixels a side while learning, likewise.
         dim: Width of the vector.
@@ -143,6 +144,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         loss: ``softmax`` (normalised softmax over proxies) or ``anchor`` (proxy-anchor).
         scale: Inverse temperature of the loss.
         margin: Of the loss.
+        smoothing: Share of a label that goes to all other classes, of ``softmax``.
         attribute_weight: Of the attribute heads' cross-entropy.
         words_weight: Of the contrast between pictures and their words.
         dropout: Of pooled features.
@@ -155,7 +157,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     trunk: Text = "lite0"
-    weights: Literal["imagenet", "none"] = "imagenet"
+    weights: Text = "imagenet"
     size: Side = 224
     train_size: Side = 160
     dim: Positive = 256
@@ -170,6 +172,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     loss: Literal["softmax", "anchor"] = "softmax"
     scale: Rate = 16.0
     margin: AtLeastZero = 0.1
+    smoothing: Share = 0.0
     attribute_weight: AtLeastZero = 0.3
     words_weight: AtLeastZero = 0.5
     dropout: Share = 0.2

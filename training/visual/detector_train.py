@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-import shutil
 from collections.abc import Callable, Sequence
 
 import mlflow
@@ -17,10 +16,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from contracts.visual import DETECTOR_FILE, DetectorSettings
+from contracts.visual import DetectorSettings
 from training import tracking
-from training.config import Bundle, ConfigError, read_bundle, read_config, write_bundle
+from training.config import Bundle, ConfigError, read_config
 from training.evaluation.detection import Boxes, Found, best_threshold, judge
+from training.visual.bundles import finish, stage
 from training.visual.classes import CLASSES
 from training.visual.decode import letterbox
 from training.visual.detector import answers, export, learn, report, scenes
@@ -32,6 +32,7 @@ Progress = Callable[[str], None]
 NAMES = {
     "street-looks": "street", "drawn-looks": "drawn", "fashion-products": "packshots", "drawn": "drawn_packshots",
 }  # fmt: skip
+GRAPH = "detector.onnx"
 PARITY_PICTURES = 7
 PAUSED = 75
 """Exit code of a session that is to be gone on with (EX_TEMPFAIL of sysexits.h)."""
@@ -86,10 +87,8 @@ def train(config: DetectorConfig, progress: Progress = lambda line: None) -> Bun
         [(source.share, part.learn) for source, part in zip(config.sources, parts, strict=True)],
         params, score, checkpoint, config.seed, progress,
     )  # fmt: skip
-    staged = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(staged, ignore_errors=True)
-    (staged / DETECTOR_FILE).parent.mkdir(parents=True)
-    graph = staged / DETECTOR_FILE
+    staged = stage(config)
+    graph = staged / GRAPH
     export.export(learned.network, graph)
     chosen = [scene for part in validation for scene in part]
     gap = export.check_parity(graph, learned.network, squares(chosen[:PARITY_PICTURES], params.size))
@@ -116,10 +115,8 @@ def train(config: DetectorConfig, progress: Progress = lambda line: None) -> Bun
             sheets[name] = report.contact_sheet(shown, given, true, threshold)
             progress(f"detector: {name} AP50 {found[name].ap50:.4f}, AP {found[name].ap:.4f}")
     bundle = _log(config, staged, numbers, found, sheets, learned, settings)
-    shutil.rmtree(out, ignore_errors=True)
-    staged.rename(out)
     checkpoint.unlink(missing_ok=True)
-    return bundle
+    return finish(config, staged, bundle)
 
 
 def squares(shown: Sequence[scenes.Scene], size: int) -> npt.NDArray[np.uint8]:
@@ -149,7 +146,7 @@ def _log(
     text = report.card(config, numbers, rows, facts)
     (staged / "model_card.md").write_text(text)
     (staged / "per_class.csv").write_text(report.as_csv(rows))
-    files = {"detector": DETECTOR_FILE, "card": "model_card.md", "per_class": "per_class.csv"}
+    files = {"detector": GRAPH, "card": "model_card.md", "per_class": "per_class.csv"}
     for name, sheet in sheets.items():
         sheet.save(staged / f"overlays-{name}.png")
         files[f"overlays_{name}"] = f"overlays-{name}.png"
@@ -160,19 +157,17 @@ def _log(
             )
         for name, values in learned.curves.items():
             tracking.log_curve(name, _thinned(values))
-        model_id, uri = tracking.log_onnx(staged / DETECTOR_FILE, "detector")
+        model_id, uri = tracking.log_onnx(staged / GRAPH, "detector")
         tracking.log_metrics(numbers, model_id)
         tracking.log_model_card(text)
         mlflow.log_text((staged / "per_class.csv").read_text(), "tables/per_class.csv")
         for name, sheet in sheets.items():
             mlflow.log_image(sheet, f"overlays/{name}.png")
-        bundle = Bundle(
+        return Bundle(
             family="detector", run_id=opened.info.run_id, model_uri=uri, metrics=numbers,
             config=msgspec.to_builtins(config), files=files,
             details={"settings": msgspec.to_builtins(settings), "per_class": rows},
         )  # fmt: skip
-    write_bundle(staged, bundle)
-    return read_bundle(staged)
 
 
 def _thinned(values: list[float], most: int = 400) -> list[float]:

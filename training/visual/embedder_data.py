@@ -141,10 +141,18 @@ def read_samples(
                 tested.add(row.product_id)
     labels = [{**known.get(row.product_id, {}), **row.labels} for row in flat]
     split = np.array([TEST if row.test or row.product_id in tested else LEARN for row in flat], np.int64)
-    kept_aside = np.array([_share(row.product_id or row.key, seed) < params.validation for row in flat])
     learns = np.array([source.learn for source in sources])[number]
-    validates = np.array([source.validate for source in sources])[number]
-    split[(split == LEARN) & kept_aside & validates] = VALIDATE
+    for at, source in enumerate(sources):
+        here = np.flatnonzero((number == at) & (split == LEARN))
+        if source.validate == "hashed":
+            kept_aside = [
+                _share(flat[row].product_id or flat[row].key, seed) < params.validation for row in here
+            ]
+            split[here[np.array(kept_aside, bool)]] = VALIDATE
+        elif source.validate == "last":
+            split[_last(here, [labels[row].get(next(iter(source.labels)), "") for row in here], params)] = (
+                VALIDATE
+            )
     if not (learns & (split == LEARN)).any():
         raise ConfigError("`$.sources` leave no picture to learn from; expected rows of the split train")
     names = sorted({label for source in sources for label in source.labels})
@@ -156,6 +164,15 @@ def read_samples(
         jitter=np.array([source.jitter for source in sources], np.float32)[number],
         digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
     )  # fmt: skip
+
+
+def _last(rows: Ints, classes: Sequence[str], params: EmbedderParams) -> Ints:
+    """The last rows of each class."""
+    named, out = np.array(classes), [np.zeros(0, np.int64)]
+    for name in sorted(set(classes)):
+        own = rows[named == name]
+        out.append(own[len(own) - round(params.validation * len(own)) :])
+    return np.concatenate(out)
 
 
 def _share(text: str, seed: int) -> float:

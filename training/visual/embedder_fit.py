@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import dataclasses
+import pathlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.config import ConfigError
+from training.config import ConfigError, read_bundle
 from training.visual.augment import views
 from training.visual.config import EmbedderParams, Target
 from training.visual.embedder_data import LEARN, Ints, Samples
@@ -73,12 +74,35 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
     """
     trunk: nn.Module
     if params.trunk == "lite0":
-        trunk = make_trunk(params.weights)
+        trunk = make_trunk(params.weights if params.weights in ("imagenet", "none") else "none")
     elif params.trunk.startswith("hub:"):
         trunk = make_hub_trunk(params.trunk.removeprefix("hub:"), params.size)
     else:
         raise ConfigError(f"`$.params.trunk` is '{params.trunk}'; expected 'lite0' or 'hub:NAME'")
-    return Embedder(trunk, params.dim, params.colour_dim, attributes, params.dropout)
+    model = Embedder(trunk, params.dim, params.colour_dim, attributes, params.dropout)
+    if params.weights not in ("imagenet", "none"):
+        _go_on(model, pathlib.Path(params.weights))
+    return model
+
+
+def _go_on(model: Embedder, folder: pathlib.Path) -> None:
+    """Fill a network with the weights of a bundle, as far as their shapes are the same: heads may differ."""
+    path = folder / read_bundle(folder).files.get("weights", "weights.pt")
+    if not path.is_file():
+        raise ConfigError(
+            f"`$.params.weights` is '{folder}', which holds no {path.name}; expected a bundle's"
+        )
+    own = model.state_dict()
+    found = {
+        name: value
+        for name, value in torch.load(path, map_location="cpu", weights_only=True).items()
+        if name in own and own[name].shape == value.shape
+    }
+    if not any(name.startswith("trunk.") for name in found):
+        raise ConfigError(
+            f"`$.params.weights` is '{folder}', whose trunk is another; expected the same trunk"
+        )
+    model.load_state_dict(found, strict=False)
 
 
 class Front:
@@ -248,7 +272,9 @@ def _targets(
         place[kept] = np.arange(len(kept))
         labels.append(torch.from_numpy(place[codes]))
         width = {"shape": params.dim - params.colour_dim, "colour": params.colour_dim, "all": params.dim}
-        losses.append(LOSSES[params.loss](len(kept), width[target.part], params.scale, params.margin))
+        losses.append(
+            LOSSES[params.loss](len(kept), width[target.part], params.scale, params.margin, params.smoothing)
+        )
     return labels, losses
 
 

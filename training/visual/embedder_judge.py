@@ -20,6 +20,9 @@ from training.visual.embedder_export import embed
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(1, 15))
 BATCH = 64
+SHOWN = 8
+"""Answers that are shown, also where fewer count."""
+
 SIMPLER = 0.001
 """Shares whose judgement is this near to the best are as good; the smallest of them is taken."""
 
@@ -34,7 +37,7 @@ class Answers:
     Attributes:
         judge: Who.
         queries: int64[Q] rows.
-        found: int64[Q, k] rows of the gallery, best first.
+        found: int64[Q, max(k, SHOWN)] rows of the gallery, best first.
         value: float64[Q], the number of each query; its mean is the judge's.
         gallery: Size of the gallery.
     """
@@ -83,8 +86,9 @@ def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answe
     if judge.gallery == judge.queries:
         hidden = (TEST,) if part == TEST else (TEST, VALIDATE)
         gallery = gallery[~np.isin(samples.split[gallery], hidden)]
-    near, similarity = retrieval.nearest(vectors[queries], vectors[gallery], judge.k)
-    found = gallery[near]
+    near, similarity = retrieval.nearest(vectors[queries], vectors[gallery], max(judge.k, SHOWN))
+    shown = gallery[near]
+    found, similarity = shown[:, : judge.k], similarity[:, : judge.k]
     if not len(queries):
         value: Floats = np.zeros(0)
     elif judge.kind == "recall":
@@ -94,7 +98,7 @@ def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answe
     else:
         votes = retrieval.knn_votes(codes[found], similarity, int(codes.max()) + 1)
         value = (votes == codes[queries]).astype(np.float64)
-    return Answers(judge, queries, found, value, len(gallery))
+    return Answers(judge, queries, shown, value, len(gallery))
 
 
 def choose_share(

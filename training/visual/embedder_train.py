@@ -39,7 +39,7 @@ from training.visual.embedder_model import FIRST_SHARE
 Progress = Callable[[str], None]
 Vectors = npt.NDArray[np.float32]
 
-GRAPH = "embedder.onnx"
+GRAPH, WEIGHTS = "embedder.onnx", "weights.pt"
 PARITY_PICTURES = 8
 SHEET_ROWS = 8
 SHEET_ANSWERS = 8
@@ -124,6 +124,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
             staged / "vectors.npz", key=np.array(samples.keys), source=np.array(samples.sources)[samples.source],
             split=samples.split, embedding=judgement.outputs["embedding"],
         )  # fmt: skip
+        torch.save(learned.model.state_dict(), staged / WEIGHTS)
         model_id, uri = tracking.log_onnx(staged / GRAPH, "embedder")
         tracking.log_metrics(told, model_id)
         tracking.log_metrics(
@@ -135,7 +136,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         bundle = Bundle(
             family="embedder", run_id=active.info.run_id, model_uri=uri, metrics=told,
             config=msgspec.to_builtins(config),
-            files={"embedder": GRAPH, "card": "model_card.md", "vectors": "vectors.npz"},
+            files={"embedder": GRAPH, "card": "model_card.md", "vectors": "vectors.npz", "weights": WEIGHTS},
             details={
                 "settings": {
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,

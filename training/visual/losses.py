@@ -17,12 +17,13 @@ class ProxySoftmax(nn.Module):
         dim: Width of the vectors.
         scale: Inverse temperature.
         margin: Taken off the product with the own proxy.
+        smoothing: Share of a label that goes to all other classes.
     """
 
-    def __init__(self, classes: int, dim: int, scale: float, margin: float) -> None:
+    def __init__(self, classes: int, dim: int, scale: float, margin: float, smoothing: float = 0.0) -> None:
         super().__init__()
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
-        self.scale, self.margin = scale, margin
+        self.scale, self.margin, self.smoothing = scale, margin, smoothing
 
     def __len__(self) -> int:
         return len(self.proxies)
@@ -34,7 +35,9 @@ class ProxySoftmax(nn.Module):
             return vectors.sum() * 0.0
         cosine = vectors @ nn.functional.normalize(self.proxies, dim=-1).T
         own = nn.functional.one_hot(labels, cosine.shape[1])
-        return nn.functional.cross_entropy(self.scale * (cosine - self.margin * own), labels)
+        return nn.functional.cross_entropy(
+            self.scale * (cosine - self.margin * own), labels, label_smoothing=self.smoothing
+        )
 
 
 class ProxyAnchor(nn.Module):
@@ -45,9 +48,10 @@ class ProxyAnchor(nn.Module):
         dim: Width of the vectors.
         scale: Alpha of the paper, 32 there.
         margin: Delta of the paper, 0.1 there.
+        smoothing: Not used; the loss has no distribution to smooth.
     """
 
-    def __init__(self, classes: int, dim: int, scale: float, margin: float) -> None:
+    def __init__(self, classes: int, dim: int, scale: float, margin: float, smoothing: float = 0.0) -> None:
         super().__init__()
         self.proxies = nn.Parameter(nn.functional.normalize(torch.randn(classes, dim), dim=-1))
         self.scale, self.margin = scale, margin

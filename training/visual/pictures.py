@@ -29,6 +29,9 @@ LABELS = (
 )  # fmt: skip
 """Names of labels; a layout gives those that it knows."""
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+"""What a file of a plain folder has to be called to be taken for a picture."""
+
 Split = Literal["train", "test"]
 
 
@@ -325,6 +328,15 @@ def _grocery_catalogue(root: pathlib.Path, options: dict[str, str]) -> PictureSe
     return PictureSet("grocery-catalogue", rows, lambda key: files.read(f"{key}.jpg"))
 
 
+def _folder(root: pathlib.Path, options: dict[str, str]) -> PictureSet:
+    """A folder or zip of pictures of which nothing is known."""
+    if not root.exists():
+        raise PictureSetError(f"{root} does not exist; expected a folder or zip of pictures")
+    files = Files(root)
+    names = sorted(name for name in files.names() if name.lower().endswith(SUFFIXES))
+    return PictureSet("folder", [Picture(name, {}, "train") for name in names], files.read)
+
+
 def _table(root: pathlib.Path, options: dict[str, str]) -> PictureSet:
     from training.visual.own_pictures import open_table
 
@@ -345,6 +357,7 @@ LAYOUTS: dict[str, Callable[[pathlib.Path, dict[str, str]], PictureSet]] = {
     "street-looks": _street_looks,
     "drawn": _drawn,
     "drawn-looks": _drawn_looks,
+    "folder": _folder,
     "table": _table,
     "hub": _hub,
 }

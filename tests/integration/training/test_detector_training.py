@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from contracts.visual import CLASSES, DETECTOR_FILE
+from contracts.visual import CLASSES
 from training.rehearsal import catalogue
 from training.rehearsal.config import checked
 from training.rehearsal.drawing import write_looks
@@ -48,7 +48,7 @@ def test_one_config_in_one_bundle_out(drawn, tmp_path):
     assert bundle["family"] == "detector"
     assert bundle["details"]["settings"]["classes"] == list(CLASSES)
     assert {"drawn_ap50", "drawn_ap", "validation_ap", "onnx_largest_difference"} <= set(bundle["metrics"])
-    session = ort.InferenceSession(str(out / DETECTOR_FILE), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(out / "detector.onnx"), providers=["CPUExecutionProvider"])
     assert {i.name: i.type for i in session.get_inputs()} == {"pixels": "tensor(uint8)"}
     for count in (1, 2, 7):
         boxes, scores, classes = session.run(

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import tempfile
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +19,8 @@ import onnxruntime as ort
 import torch
 
 from training.visual.detector.answers import Ask, Raw, of_network
-from training.visual.detector.network import Network, Peaks
+from training.visual.detector.network import Network, Peaks, without_norms
+from training.visual.quantize import quantize_convolutions
 
 OPSET, IR_VERSION = 20, 10
 BATCHES = (1, 2, 7)
@@ -38,7 +37,7 @@ class ParityError(AssertionError):
 
 def export(network: Network, path: pathlib.Path) -> None:
     """Write a network with its peaks as one graph."""
-    peaks = Peaks(network).eval().cpu()
+    peaks = Peaks(without_norms(network)).cpu()
     pixels = torch.zeros(2, network.size, network.size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,29 +120,9 @@ def quantise(path: pathlib.Path, squares: npt.NDArray[np.uint8], out: pathlib.Pa
         squares: Letterboxed pictures ``[M, S, S, 3]`` that ranges are measured on; never those reported on.
         out: Where to.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left: Iterator[npt.NDArray[np.uint8]] = iter(squares)
-
-        def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-            square = next(self.left, None)
-            return None if square is None else {"pixels": square[None]}
-
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        ready = pathlib.Path(folder) / "ready.onnx"
-        quant_pre_process(
-            str(path), str(ready), skip_symbolic_shape=True
-        )  # symbolic inference fails on dynamo graphs
-        quantize_static(
-            str(ready), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv", "Add"],
-            nodes_to_exclude=_last_convolutions(onnx.load(ready)),
-            extra_options={"ActivationSymmetric": False, "CalibMovingAverage": True},
-        )  # fmt: skip
+    quantize_convolutions(
+        path, out, [square[None] for square in squares], keep=_last_convolutions(onnx.load(path))
+    )
 
 
 def _last_convolutions(model: onnx.ModelProto) -> list[str]:

@@ -5,11 +5,13 @@ Belongs here: from pixels to boxes with scores. Does not belong here: losses (`l
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from training.visual.detector.trunk import Levels, Plain
 from training.visual.trunk import MEAN, SCALE
@@ -84,6 +86,18 @@ class Network(nn.Module):
 
 def _conv(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+def without_norms(network: Network) -> Network:
+    """A copy in evaluation mode whose batch norms are part of the convolutions before them."""
+    plain = copy.deepcopy(network).eval()
+    for module in plain.modules():
+        if isinstance(module, nn.Sequential):
+            for place in range(len(module) - 1):
+                conv, norm = module[place], module[place + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[place], module[place + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return plain
 
 
 class Peaks(nn.Module):

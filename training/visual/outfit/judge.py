@@ -105,7 +105,9 @@ def mixtures(looks: Looks, seed: int, negatives: int = NEGATIVES) -> Mixed:
         for _ in range(negatives):
             mixed: list[int] = []
             for item in group:
-                others = np.flatnonzero((looks.slots == looks.slots[item]) & (looks.looks != looks.looks[item]))
+                others = np.flatnonzero(
+                    (looks.slots == looks.slots[item]) & (looks.looks != looks.looks[item])
+                )
                 fresh = others[~np.isin(looks.looks[others], looks.looks[mixed])]
                 pool = fresh if len(fresh) else others
                 if len(pool):

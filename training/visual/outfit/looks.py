@@ -37,6 +37,14 @@ class Looks:
         cuts = np.flatnonzero(np.diff(self.looks)) + 1
         return [group for group in np.split(np.arange(len(self)), cuts) if len(group) > 1]
 
+    def count(self) -> int:
+        """Number of looks of at least two items."""
+        return len(self.members())
+
+    def last(self, share: float) -> npt.NDArray[np.bool_]:
+        """Which items belong to the last looks."""
+        return self.looks >= (int(self.looks.max(initial=-1)) + 1) * (1 - share)
+
     def only(self, kept: npt.NDArray[np.bool_]) -> Looks:
         """Some of the items."""
         return Looks(self.vectors[kept], self.slots[kept], self.looks[kept])

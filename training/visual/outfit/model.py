@@ -115,7 +115,15 @@ class Outfit(nn.Module):
     """
 
     def __init__(
-        self, members: int, given: int, slots: int, dim: int, width: int, layers: int, heads: int, dropout: float
+        self,
+        members: int,
+        given: int,
+        slots: int,
+        dim: int,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(
