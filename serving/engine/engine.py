@@ -190,10 +190,7 @@ class Engine:
         for row, (query, memory, flag) in enumerate(zip(queries, memories, flags, strict=True)):
             narrowed = bool(query.filters) or len(query.deny) > 0
             chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
-            if isinstance(scores, Answer):
-                encoder_scores = scores.row(row, self.items.encoder_id[chosen.items])
-            else:
-                encoder_scores = scores[row]
+            encoder_scores = self._of_row(scores, row, chosen)
             ranked, ranker_ns = self._scorer.scores(
                 memory, chosen, query.at_days, query.store, flag, encoder_scores
             )
@@ -221,8 +218,20 @@ class Engine:
         flags = self.promotions(query.at_days, query.store)
         scores, tops, encoder_ns = self._encode([query], [memory], [self.items.sellable])
         chosen = described(memory, items, np.zeros(len(items), np.uint8))
-        ranked, ranker_ns = self._scorer.scores(memory, chosen, query.at_days, query.store, flags, scores[0])
+        encoder_scores = self._of_row(scores, 0, chosen)
+        ranked, ranker_ns = self._scorer.scores(
+            memory, chosen, query.at_days, query.store, flags, encoder_scores
+        )
         return ranked, tops[0], encoder_ns + ranker_ns
+
+    def _of_row(
+        self, scores: NDArray[np.float32] | Answer, row: int, chosen: Candidates
+    ) -> NDArray[np.float32]:
+        """float32[V + 1] of one request, known at least for its candidates."""
+        if isinstance(scores, Answer):
+            return scores.row(row, self.items.encoder_id[chosen.items])
+        whole: NDArray[np.float32] = scores[row]
+        return whole
 
     def popular(self, query: Query) -> Ranked:
         """What is popular among what may be shown; needs no model and no history."""
