@@ -69,7 +69,7 @@ def names(bench: Bench) -> Outcome:
     """A product's name to its picture."""
     from training.visual.text_train import train
 
-    folder, embedder = bench.folder("text"), _trained(bench, "fashion")
+    folder, embedder = bench.folder("text"), trained(bench, "fashion")
     config = text_config(bench, folder)
     bundle = _finished(folder, config, ("embedder",))
     if bundle is None or bundle.details["embedder_sha256"] != embedder.details["sha256"]:
@@ -86,7 +86,7 @@ def names(bench: Bench) -> Outcome:
 
 def _embedder(bench: Bench, name: str, metrics: tuple[str, ...]) -> Outcome:
     """Judge an embedder's graph anew, from bytes of pictures to numbers."""
-    bundle = _trained(bench, name)
+    bundle = trained(bench, name)
     kept = bench.kept(
         name,
         [bundle.details["sha256"], bundle.details["data"]],
@@ -129,7 +129,7 @@ def _judge(bench: Bench, bundle: Bundle, name: str) -> dict[str, Any]:
     return {"measured": measured, "queries": queries, "galleries": galleries}
 
 
-def _trained(bench: Bench, name: str) -> Bundle:
+def trained(bench: Bench, name: str) -> Bundle:
     """The finished bundle of a config, trained if there is none."""
     from training.visual.embedder_train import train
 
