@@ -35,7 +35,7 @@ DRAWN: dict[str, dict[str, Any]] = {
     },
     "embedder": {"size": 128, "train_size": 96, "epochs": 5, "crop": 0.6, "max_seconds": 150},
     "text": {"epochs": 20},
-    "outfit": {},
+    "outfit": {"members": 2, "epochs": 6},
 }  # fmt: skip
 """Parameters for drawn pictures: all four within ten minutes on two cores."""
 
