@@ -16,6 +16,7 @@ from contracts.release import Manifest
 from contracts.settings import Retailer, Settings
 from contracts.visual import COMPONENTS
 from orchestration.champion import release_model
+from orchestration.guarding import guard_lake
 from orchestration.judging import Frozen, Judge, baseline_ndcg, latest_frozen, read_requests
 from orchestration.training_jobs import latest_bundle
 from orchestration.visual.making import parts
@@ -188,16 +189,23 @@ def judge(settings: Settings, retailer: Retailer) -> Verdict:
     }
     if champion is not None:
         means["champion"] = float(champion.ndcg.mean())
+    guards = guard_lake(settings, retailer.gate.guards)
+    broken = [found.reason for found in guards if found.reason]
+    for guard in guards:
+        numbers |= {
+            f"{guard.kpi}_{k}": v for k, v in (("before", guard.before), ("now", guard.now)) if v is not None
+        }
+    passed, reasons = spoken.passed and not broken, [*spoken.reasons, *broken]
     tags = {
-        "gate": "passed" if spoken.passed else "failed",
-        "gate_reasons": "; ".join(spoken.reasons)[:4000],
+        "gate": "passed" if passed else "failed",
+        "gate_reasons": "; ".join(reasons)[:4000],
         "ndcg_at_10": f"{means['challenger']:.6f}",
         "frozen_set": frozen.sha256,
     }
     tracking.tag_version(settings.tracking_uri, model, version, tags)
     visual = compare_visual(manifests["challenger"], manifests.get("champion"))
-    reasons = [*spoken.reasons, *(_told(row) for row in visual if row["number"] in HEADLINES)]
-    verdict = Verdict(version, spoken.passed, reasons, numbers, means, visual)
+    reasons += [_told(row) for row in visual if row["number"] in HEADLINES]
+    verdict = Verdict(version, passed, reasons, numbers, means, visual)
     _write_json(settings.home / "evaluation" / "VERDICT.json", asdict(verdict))
     return verdict
 

@@ -87,14 +87,6 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
     },
-    "catalogue-latency": {
-        "p50_ms_1m_exact": ("<=", 10),
-        "mismatches_10k_exact": ("==", 0),
-        "mismatches_100k_exact": ("==", 0),
-        "mismatches_1m_exact": ("==", 0),
-        "mismatches_10m_exact": ("==", 0),
-        "mismatches_1m_subitem_pruned": ("==", 0),
-    },
     "visual": {
         "grocery_r_at_1": (">=", 0.80),
         "grocery_r_at_5": (">=", 0.95),
@@ -108,6 +100,45 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "outfit_fitb": (">=", 0.50),
         "outfit_auc": (">=", 0.80),
         "self_first": ("==", 1.0),
+    },
+    "next-action": {
+        "gain_over_none_ci_low": (">", 0),
+        "gain_over_all_ci_low": (">", 0),
+        "gain_over_random_ci_low": (">", 0),
+        "contacts_without_consent": ("==", 0),
+    },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
+    },
+    "sequences": {},
+    "sequences-amazon-beauty": {
+        "ndcg_at_10": (">=", 0.0504),
+        "hr_at_10": (">=", 0.0882),
+        "ndcg_over_best_published": (">", 1.0),
+        "hr_over_best_published": (">", 1.0),
+        "cold_over_random": (">=", 5.0),
+        "cold_over_popularity": (">", 0.0),
+        "seconds_to_target": ("<=", 1800),
+        "cpu_times_faster_than_rectools": (">=", 2.0),
+    },
+    "sequences-amazon-clothing": {
+        "ndcg_over_best_baseline": (">=", 1.1),
+        "hr_over_best_baseline": (">=", 1.1),
+    },
+    "sequences-diginetica": {
+        "p_at_20": (">=", 0.50),
+        "mrr_at_20": (">=", 0.175),
+        "hr_over_best_published": (">", 1.0),
+        "mrr_over_best_published": (">", 1.0),
+    },
+    "sequences-yoochoose": {
+        "hr_over_vsknn": (">=", 1.05),
+        "mrr_over_vsknn": (">=", 1.05),
     },
 }
 

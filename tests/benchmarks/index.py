@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from contracts.visual import CLASSES
 from serving.vision.index import Index, Wish
@@ -66,8 +67,9 @@ def run(quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
     some = np.random.default_rng(SEED + 2).random(rows) < FILTERED
     measured: dict[str, Any] = {}
     for name, mask in (("", every), ("filtered_", some)):
-        true, slow = _ask(exact, asked, mask)
-        found, fast = _ask(cells, asked, mask)
+        with threadpool_limits(1):
+            true, slow = _ask(exact, asked, mask)
+            found, fast = _ask(cells, asked, mask)
         hits = [len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(true, found, strict=True)]
         measured[f"{name}recall_at_10"] = float(np.mean(hits))
         measured[f"{name}speedup_over_exact"] = float(np.median(slow) / np.median(fast))

@@ -33,9 +33,17 @@ ABOUT = {
     "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",
     "quantized": "int8 against fp32 for detector and embedder: one thread, one run, the task's own numbers; "
     "what is shipped follows from it.",
+    "next-action": "Everybody's next best action in the atelier (simulated) by what each contact truly causes: value per "
+    "1,000 customers, beside nobody, everybody, as many at random, and the best with the truth known; same limits.",
     "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "
     "scan, the server's exact bounded search, 8 bits, sub-items whole and pruned.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",
+    "sequences": "The encoder on public sequence sets by the published protocols, beside baselines (`--data NAME|FILE`).",
+    "sequences-amazon-beauty": "Leave-one-out on Amazon Beauty (22,363 users), whole catalogue; items never seen in "
+    "training; time to the published quality beside RecTools.",
+    "sequences-amazon-clothing": "Leave-one-out on Amazon Clothing (39,387 users), whole catalogue.",
+    "sequences-diginetica": "Next item over all test prefixes of Diginetica, whole catalogue.",
+    "sequences-yoochoose": "Next item over all test prefixes of a sample of Yoochoose, whole catalogue.",
 }
 
 

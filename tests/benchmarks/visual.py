@@ -103,13 +103,13 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(words))
 
 
-def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure; see `tests/benchmarks/report.py` for what becomes of the numbers.
+def opened(quick: bool, progress: Progress, asked: argparse.Namespace) -> Bench:
+    """What parts are given.
 
     Raises:
         ValueError: There is no data folder, or a bundle is not given as NAME=FOLDER.
     """
-    asked, settings = options(words), read_settings()
+    settings = read_settings()
     if settings.data is None:
         raise ValueError(
             "CONTINUUM_DATA is not set; expected the folder with grocery-photos and the other sets"
@@ -120,7 +120,17 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
         if not sign:
             raise ValueError(f"--bundle is '{given}'; expected NAME=FOLDER")
         bundles[name] = pathlib.Path(folder)
-    bench = Bench(quick, settings.home, settings.data, progress, bundles, asked.fresh)
+    return Bench(quick, settings.home, settings.data, progress, bundles, asked.fresh)
+
+
+def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure; see `tests/benchmarks/report.py` for what becomes of the numbers.
+
+    Raises:
+        ValueError: There is no data folder, or a bundle is not given as NAME=FOLDER.
+    """
+    asked = options(words)
+    bench = opened(quick, progress, asked)
     measured: dict[str, Any] = {}
     setup: dict[str, Any] = {}
     for part in asked.part or (QUICK_PARTS if quick else PARTS):

@@ -114,7 +114,10 @@ def total_loss(
     Returns:
         The loss and its parts: ``item``, ``action``, ``channel``, and ``buy`` and ``avoid`` where labelled.
     """
-    data = {name: torch.from_numpy(value) for name, value in vars(batch).items()}
+    device = model.request.device
+    data = {name: torch.from_numpy(value).to(device) for name, value in vars(batch).items()}
+    negatives = Negatives(negatives.ids.to(device), negatives.log_expected.to(device))
+    hidden = None if hidden is None else hidden.to(device)
     if isinstance(batch, SingleBatch):
         loss = single_loss(model, data, negatives, hidden)
         return loss, {"item": float(loss.detach())}
@@ -224,7 +227,7 @@ class SharedSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         """float[T] from states [T, d], negatives [N, d], their levels [N], targets' logits [T], left out [T, N]."""
         share = torch.addmm(level, state, rivals.T).masked_fill_(counted, FAR)
         total = torch.logaddexp(share.logsumexp(1), known)
@@ -234,7 +237,7 @@ class SharedSoftmax(torch.autograd.Function):
         return each
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         """Gradients; the kept matrix is consumed, so this runs once."""
         state, rivals, share, each = ctx.saved_tensors
         flow = share.mul_(grad.unsqueeze(1))

@@ -53,7 +53,12 @@ def learn(
     vocabulary = vocabulary_of(task, content=content, cold=cold)
     lists = task.full if refit else task.train
     if refit:
-        seen, validation = lists, Validation(np.zeros(0, np.int64), np.zeros(0), Targets(np.zeros(1, np.int64), np.zeros(0, np.int64)))
+        seen, validation = (
+            lists,
+            Validation(
+                np.zeros(0, np.int64), np.zeros(0), Targets(np.zeros(1, np.int64), np.zeros(0, np.int64))
+            ),
+        )
     else:
         rows = np.arange(len(task.validation))
         if len(rows) > params.validation_customers:

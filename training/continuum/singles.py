@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from contracts.events import ACTIONS
 from training.config import EncoderParams
-from training.continuum.batches import NEGATIVE, Steps, cut_windows, customer_weights
+from training.continuum.batches import NEGATIVE, Steps, customer_weights, cut_windows
 from training.continuum.data import Sequences
 
 Ints = npt.NDArray[np.int64]

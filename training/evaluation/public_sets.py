@@ -126,7 +126,9 @@ def open_set(
         PublicSetError: A file is missing or a line does not fit.
     """
     if data in KNOWN and folder is None:
-        raise PublicSetError(f"'{data}' lies in the folder of public sequences; expected CONTINUUM_DATA to be set")
+        raise PublicSetError(
+            f"'{data}' lies in the folder of public sequences; expected CONTINUUM_DATA to be set"
+        )
     if data in KNOWN and folder is not None:
         names = KNOWN[data]
         path = folder / names[0]
@@ -155,7 +157,9 @@ def read_set(
     """
     found = layout or detect(path)
     if found == "prefixes":
-        raise PublicSetError(f"{path}: holds 'prefix TAB next' lines; expected the training file, with these as test")
+        raise PublicSetError(
+            f"{path}: holds 'prefix TAB next' lines; expected the training file, with these as test"
+        )
     if found == "users" and test is not None:
         raise PublicSetError(f"{path}: histories of users are split by leave-one-out; expected no test file")
     lists, day = read_users(path) if found == "users" else read_sessions(path, found)
@@ -182,7 +186,9 @@ def detect(path: pathlib.Path) -> Layout:
             if all(name in names for name in HEADER):
                 return "events"
             if any(name in names for name in HEADER):
-                raise PublicSetError(f"{path}:{number}: header {line!r}; expected SessionId, ItemId and Time between tabs")
+                raise PublicSetError(
+                    f"{path}:{number}: header {line!r}; expected SessionId, ItemId and Time between tabs"
+                )
             if "\t" in line.strip():
                 return "prefixes"
         first = line.split(maxsplit=1)[0]
@@ -259,7 +265,9 @@ def _read_test(path: pathlib.Path, known: Ints) -> tuple[Lists, Ints]:
         for number, line in _lines(path):
             parts = line.split("\t")
             if len(parts) != 2:
-                raise PublicSetError(f"{path}:{number}: {len(parts) - 1} tabs; expected 'item item ... TAB next item'")
+                raise PublicSetError(
+                    f"{path}:{number}: {len(parts) - 1} tabs; expected 'item item ... TAB next item'"
+                )
             history, after = (_numbers(path, number, part) for part in parts)
             if len(after) != 1:
                 raise PublicSetError(f"{path}:{number}: {len(after)} items after the tab; expected one")
@@ -295,7 +303,9 @@ def read_attributes(path: pathlib.Path, raw: Ints) -> Ints:
         found = json.loads(_read(path))
         pairs = [(int(item), int(value)) for item, values in found.items() for value in values]
     except (ValueError, AttributeError, TypeError) as error:
-        raise PublicSetError(f"{path}: {error}; expected JSON {{item: [attribute, ...]}} of whole numbers") from error
+        raise PublicSetError(
+            f"{path}: {error}; expected JSON {{item: [attribute, ...]}} of whole numbers"
+        ) from error
     ids = np.array([item for item, _ in pairs], np.int64)
     values = np.array([value for _, value in pairs], np.int64)
     code = _code(ids, raw[1:])
@@ -329,7 +339,9 @@ def _read(path: pathlib.Path) -> str:
         content = path.read_bytes()
         return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
     except OSError as error:
-        raise PublicSetError(f"{path}: {error.strerror or error}; expected a text file, gzipped or not") from error
+        raise PublicSetError(
+            f"{path}: {error.strerror or error}; expected a text file, gzipped or not"
+        ) from error
     except (EOFError, UnicodeDecodeError) as error:
         raise PublicSetError(f"{path}: {error}; expected UTF-8 text, gzipped or not") from error
 

@@ -62,8 +62,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             out counts as unlabelled.
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
-        validate: Which rows are kept aside for validation: ``hashed``, by product or key; ``last`` of each class
-            of the first label, in the set's order, where neighbours in that order are nearly equal; ``none``.
+        validate: Whether rows are kept aside for validation; off where every row is a class of its own.
+        aside: Which rows those are: ``hashed``, by product or key; ``last`` of each class of the first label, in
+            the set's order, where neighbours in that order are nearly equal.
         repeat: Times that each picture is seen in an epoch.
         jitter: Strength of brightness, contrast and colour temperature changes.
     """
@@ -76,7 +77,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rename: dict[str, dict[str, str]] = {}
     boxes: bool = False
     learn: bool = True
-    validate: Literal["hashed", "last", "none"] = "hashed"
+    validate: bool = True
+    aside: Literal["hashed", "last"] = "hashed"
     repeat: Positive = 1
     jitter: AtLeastZero = 0.2
 
@@ -153,6 +155,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         validation: Share of what is learned from that is kept aside to choose; 0 learns from all of it.
         box_margin: What a caller adds around a box, as a share of its sides.
         letterbox: Pictures keep their shape, scaled to fit, top left on grey; else they are stretched.
+        int8: Ship an int8 graph if it loses little on the validation part.
+        int8_loss: The most that it may lose of the judges' weighted mean.
         max_seconds: No further epoch starts once this much time is spent.
     """
 
@@ -181,6 +185,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     validation: Share = 0.1
     box_margin: AtLeastZero = 0.05
     letterbox: bool = True
+    int8: bool = False
+    int8_loss: AtLeastZero = 0.005
     max_seconds: Rate = 3600.0
 
 

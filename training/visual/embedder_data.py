@@ -144,12 +144,12 @@ def read_samples(
     learns = np.array([source.learn for source in sources])[number]
     for at, source in enumerate(sources):
         here = np.flatnonzero((number == at) & (split == LEARN))
-        if source.validate == "hashed":
+        if source.validate and source.aside == "hashed":
             kept_aside = [
                 _share(flat[row].product_id or flat[row].key, seed) < params.validation for row in here
             ]
             split[here[np.array(kept_aside, bool)]] = VALIDATE
-        elif source.validate == "last":
+        elif source.validate:
             split[_last(here, [labels[row].get(next(iter(source.labels)), "") for row in here], params)] = (
                 VALIDATE
             )

@@ -75,7 +75,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    for value in (*graph.output, *graph.value_info):
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +25,10 @@ from torch import Tensor, nn
 from training.config import ConfigError, read_bundle
 from training.visual.augment import views
 from training.visual.config import EmbedderParams, Target
-from training.visual.embedder_data import LEARN, Ints, Samples
-from training.visual.embedder_model import Embedder, Parts, join
+from training.visual.embedder_aims import Aims, make_targets
+from training.visual.embedder_data import LEARN, Samples
+from training.visual.embedder_model import Embedder
 from training.visual.hub import make_hub_trunk
-from training.visual.losses import LOSSES, WordsContrast
-from training.visual.sentences import sentence_vectors
 from training.visual.trunk import MEAN, SCALE, Lite0, folded, make_trunk
 
 LARGEST_GRADIENT = 5.0
@@ -172,11 +173,72 @@ class Average:
             else:
                 self.kept[name].copy_(value)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+        return {"kept": self.kept, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.kept, self.steps = state["kept"], state["steps"]
+
     def into(self, model: Embedder) -> Embedder:
         """A copy of the model with the averaged weights."""
         out = copy.deepcopy(model)
         out.load_state_dict(self.kept)
         return out.eval()
+
+
+class Checkpoint:
+    """A training between two epochs, in one file.
+
+    Args:
+        path: Of the file; None keeps nothing.
+        parts: All that has a state.
+        order: Randomness of the order of pictures.
+        light: Randomness of the views.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        parts: Sequence[Any],
+        order: np.random.Generator,
+        light: torch.Generator,
+    ) -> None:
+        self.path, self.parts, self.order, self.light = path, parts, order, light
+
+    def load(self) -> tuple[int, list[float]] | None:
+        """Epochs that are done and the curve so far, with everything put back; None if there is no file."""
+        if self.path is None or not self.path.is_file():
+            return None
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        for part, told in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(told)
+        self.order.bit_generator.state = json.loads(state["order"])
+        self.light.set_state(state["light"])
+        torch.set_rng_state(state["noise"])
+        return state["epoch"], state["curve"]
+
+    def save(self, epoch: int, curve: list[float]) -> None:
+        """Write everything; the file is whole or the old one."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        staged = self.path.with_suffix(".tmp")
+        torch.save(
+            {
+                "parts": [part.state_dict() for part in self.parts], "light": self.light.get_state(),
+                "order": json.dumps(self.order.bit_generator.state), "noise": torch.get_rng_state(),
+                "epoch": epoch, "curve": curve,
+            },
+            staged,
+        )  # fmt: skip
+        staged.rename(self.path)
+
+    def drop(self) -> None:
+        """Remove the file: the training is over."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 def fit(
@@ -186,6 +248,7 @@ def fit(
     params: EmbedderParams,
     seed: int,
     words: str = "",
+    resume: pathlib.Path | None = None,
     progress: Progress = lambda line: None,
 ) -> Fit:
     """Train an embedder.
@@ -197,6 +260,7 @@ def fit(
         params: The embedder's own.
         seed: Of all randomness.
         words: Label with a text that vectors are pulled to, or empty.
+        resume: File that everything is written to after each epoch, and gone on from if it is there.
         progress: Told of every epoch.
 
     Raises:
@@ -211,7 +275,7 @@ def fit(
     rows = np.repeat(np.arange(len(samples)), np.where(samples.split == LEARN, samples.repeat, 0))
     if len(rows) < 2:
         raise ConfigError(f"`$.sources` leave {len(rows)} picture to learn from; expected at least 2")
-    labels, losses = _targets(samples, targets, params, rows)
+    labels, losses = make_targets(samples, targets, params, rows)
     aims = Aims(samples, targets, attributes, labels, losses, params, words)
     optimiser = _optimiser(model, [losses, aims.words], params)
     batch = min(params.batch, len(rows))
@@ -222,9 +286,13 @@ def fit(
     )  # fmt: skip
     average = Average(model, params.average)
     order, light = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    curve, recent, seen, started, epoch = [], [], 0, time.monotonic(), 0
+    curve, recent, seen, started, done = [], [], 0, time.monotonic(), 0
+    kept = Checkpoint(resume, [model, losses, aims.words, optimiser, schedule, average], order, light)
+    if (told := kept.load()) is not None:
+        done, curve = told
+        progress(f"going on after epoch {done}")
     front.set_training(model)
-    for epoch in range(1, params.epochs + 1):
+    for epoch in range(done + 1, params.epochs + 1):
         total, count = 0.0, 0
         shuffled = order.permutation(rows)
         for first in range(0, len(shuffled) - batch + 1, batch):
@@ -247,35 +315,16 @@ def fit(
             total, count, seen = total + loss.item() * len(some), count + len(some), seen + len(some)
         spent = time.monotonic() - started
         progress(f"epoch {epoch}: loss {total / max(count, 1):.4f}, {seen / spent:.0f} pictures a second")
+        done = epoch
+        kept.save(done, curve)
         if spent > params.max_seconds:
             progress(
                 f"stopped after {epoch} epochs: {spent:.0f} of {params.max_seconds:.0f} seconds are spent"
             )
             break
-    return Fit(
-        average.into(model), curve, epoch, seen / (time.monotonic() - started), [len(loss) for loss in losses]
-    )
-
-
-def _targets(
-    samples: Samples, targets: Sequence[Target], params: EmbedderParams, rows: Ints
-) -> tuple[list[Tensor], nn.ModuleList]:
-    """Class of each row (-1: none) and the loss, by target."""
-    labels, losses = [], nn.ModuleList()
-    for at, target in enumerate(targets):
-        codes, _ = samples.joint(target.labels)
-        counts = np.bincount(codes[np.unique(rows)] + 1, minlength=codes.max() + 2)[1:]
-        kept = np.flatnonzero(counts >= max(target.smallest, 1))
-        if len(kept) < 2:
-            raise ConfigError(f"`$.targets[{at}]` has {len(kept)} classes to learn from; expected at least 2")
-        place = np.full(len(counts) + 1, -1, np.int64)
-        place[kept] = np.arange(len(kept))
-        labels.append(torch.from_numpy(place[codes]))
-        width = {"shape": params.dim - params.colour_dim, "colour": params.colour_dim, "all": params.dim}
-        losses.append(
-            LOSSES[params.loss](len(kept), width[target.part], params.scale, params.margin, params.smoothing)
-        )
-    return labels, losses
+    kept.drop()
+    rate = seen / max(time.monotonic() - started, 1e-6)
+    return Fit(average.into(model), curve, done, rate, [len(loss) for loss in losses])
 
 
 def _optimiser(model: Embedder, losses: Sequence[nn.Module], params: EmbedderParams) -> torch.optim.Optimizer:
@@ -294,57 +343,3 @@ def _optimiser(model: Embedder, losses: Sequence[nn.Module], params: EmbedderPar
             for (in_trunk, matrix), values in groups.items()
         ]
     )
-
-
-class Aims:
-    """All that an embedder learns towards, as one loss.
-
-    Args:
-        samples: All pictures.
-        targets: What vectors are pulled together by.
-        attributes: Labels with a head.
-        labels: int64[N] class by target, -1 where there is none.
-        losses: By target.
-        params: Weights of the parts.
-        words: Label with a text that vectors are pulled to, or empty.
-    """
-
-    def __init__(
-        self,
-        samples: Samples,
-        targets: Sequence[Target],
-        attributes: Sequence[str],
-        labels: Sequence[Tensor],
-        losses: nn.ModuleList,
-        params: EmbedderParams,
-        words: str,
-    ) -> None:
-        self.targets, self.labels, self.losses, self.params = targets, labels, losses, params
-        self.heads = {
-            name: torch.from_numpy(
-                np.where(samples.labels[name] < samples.learned[name], samples.labels[name], -1)
-            )
-            for name in attributes
-        }
-        self.words: nn.Module = nn.Module()
-        self.sentence: Tensor | None = None
-        if words:
-            self.words = WordsContrast(sentence_vectors(samples.values[words]), params.dim, params.scale)
-            self.sentence = torch.from_numpy(samples.labels[words])
-
-    def loss(self, parts: Parts, share: Tensor, rows: Ints) -> Tensor:
-        """Loss of what the network made of some rows."""
-        whole = join(parts.shape, parts.colour, share)
-        vectors = {"shape": parts.shape, "colour": parts.colour, "all": whole}
-        at = torch.from_numpy(rows)
-        loss = whole.new_zeros(())
-        for code, learner, target in zip(self.labels, self.losses, self.targets, strict=True):
-            loss = loss + target.weight * learner(vectors[target.part], code[at])
-        for name, code in self.heads.items():
-            if (code[at] >= 0).any():
-                loss = loss + self.params.attribute_weight * nn.functional.cross_entropy(
-                    parts.attributes[name], code[at], ignore_index=-1
-                )
-        if self.sentence is not None:
-            loss = loss + self.params.words_weight * self.words(whole, self.sentence[at])
-        return loss

@@ -54,6 +54,42 @@ class Answers:
         return float(self.value.mean()) if len(self.value) else float("nan")
 
 
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the exported graph is worth.
+
+    Attributes:
+        outputs: Of the graph for all rows, by name.
+        validation: Number by judge, on the validation part.
+        answers: What each judge saw of the test part.
+        share: Weight of colour.
+        tried: Judgement on the validation part by weight of colour.
+        accuracy: By attribute, see `attribute_accuracy`.
+        self_first: Share of pictures that no other is more similar to than themselves.
+        int8_loss: What an int8 graph loses on the validation part; None if none was made.
+    """
+
+    outputs: dict[str, Vectors]
+    validation: dict[str, float]
+    answers: list[Answers]
+    share: float
+    tried: dict[float, float]
+    accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+    self_first: float
+    int8_loss: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """All of them by metric."""
+        return {
+            **{answers.judge.name: answers.mean for answers in self.answers},
+            **{f"validation_{name}": value for name, value in self.validation.items()},
+            **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
+            "self_first": self.self_first,
+            "colour_share": self.share,
+            **({} if self.int8_loss is None else {"int8_loss": self.int8_loss}),
+        }
+
+
 def embed_rows(session: ort.InferenceSession, samples: Samples, rows: Ints) -> dict[str, Vectors]:
     """All outputs of a graph for some rows, by name, in blocks so that few squares are in memory."""
     blocks = [embed(session, samples.take(rows[at : at + BATCH]), BATCH) for at in range(0, len(rows), BATCH)]

@@ -5,12 +5,11 @@ Belongs here: the order of the steps, what is logged. Does not belong here: the 
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import mlflow
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,11 @@ from training.evaluation import retrieval
 from training.visual import review
 from training.visual.bundles import finish, sha256, stage
 from training.visual.config import EmbedderConfig, check_embedder
-from training.visual.embedder_data import TEST, VALIDATE, Samples, read_samples
+from training.visual.embedder_data import LEARN, TEST, VALIDATE, Samples, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import Fit, fit
 from training.visual.embedder_judge import (
-    Answers,
+    Judgement,
     attribute_accuracy,
     choose_share,
     embed_rows,
@@ -35,47 +34,15 @@ from training.visual.embedder_judge import (
     reshare,
 )
 from training.visual.embedder_model import FIRST_SHARE
+from training.visual.embedder_show import show
+from training.visual.quantize import quantize_convolutions
 
 Progress = Callable[[str], None]
 Vectors = npt.NDArray[np.float32]
 
 GRAPH, WEIGHTS = "embedder.onnx", "weights.pt"
 PARITY_PICTURES = 8
-SHEET_ROWS = 8
-SHEET_ANSWERS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Judgement:
-    """What the exported graph is worth.
-
-    Attributes:
-        outputs: Of the graph for all rows, by name.
-        validation: Number by judge, on the validation part.
-        answers: What each judge saw of the test part.
-        share: Weight of colour.
-        tried: Judgement on the validation part by weight of colour.
-        accuracy: By attribute, see `attribute_accuracy`.
-        self_first: Share of pictures that no other is more similar to than themselves.
-    """
-
-    outputs: dict[str, Vectors]
-    validation: dict[str, float]
-    answers: list[Answers]
-    share: float
-    tried: dict[float, float]
-    accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
-    self_first: float
-
-    def numbers(self) -> dict[str, float]:
-        """All of them by metric."""
-        return {
-            **{answers.judge.name: answers.mean for answers in self.answers},
-            **{f"validation_{name}": value for name, value in self.validation.items()},
-            **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
-            "self_first": self.self_first,
-            "colour_share": self.share,
-        }
+CALIBRATION = 96
 
 
 def run(path: pathlib.Path, progress: Progress = lambda line: None) -> Bundle:
@@ -99,12 +66,17 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         for source in config.sources:
             tracking.log_dataset(source.name, source=source.root, digest=samples.digest, context="train")
         progress(f"{len(samples)} pictures, {int((samples.split == TEST).sum())} of them for reporting only")
-        learned = fit(samples, config.targets, config.attributes, params, config.seed, config.words, progress)
-        judgement = export_and_judge(config, samples, learned, staged, progress)
-        gap = check_parity(
-            learned.model, staged / GRAPH, params.size,
-            samples.take(np.linspace(0, len(samples) - 1, PARITY_PICTURES).astype(np.int64)),
-        )  # fmt: skip
+        learned = fit(
+            samples,
+            config.targets,
+            config.attributes,
+            params,
+            config.seed,
+            config.words,
+            _checkpoint(config, samples),
+            progress,
+        )
+        judgement, gap = export_and_judge(config, samples, learned, staged, progress)
         numbers = {**judgement.numbers(), "onnx_largest_difference": gap}
         told = {name: value for name, value in numbers.items() if np.isfinite(value)}
         facts = _facts(config, samples, learned, time.monotonic() - started)
@@ -142,6 +114,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,
                     "attributes": {n: list(samples.values[n][: samples.learned[n]]) for n in config.attributes},
                     "base": facts["Trunk"],
+                    "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },
                 "colour_dim": params.colour_dim, "colour_share": judgement.share, "sha256": sha256(staged / GRAPH),
                 "galleries": {answers.judge.name: answers.gallery for answers in judgement.answers},
@@ -152,10 +125,21 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         return finish(config, staged, bundle)
 
 
+def _checkpoint(config: EmbedderConfig, samples: Samples) -> pathlib.Path:
+    """Where a training that is cut off goes on from: the same config on the same pictures."""
+    told = msgspec.structs.replace(config, out="-", tracking_uri="-", threads=1, tags={})
+    digest = hashlib.sha256(msgspec.json.encode(told) + samples.digest.encode()).hexdigest()
+    return pathlib.Path(config.home) / "cache" / "embedder" / f"{digest[:24]}.pt"
+
+
 def export_and_judge(
     config: EmbedderConfig, samples: Samples, learned: Fit, staged: pathlib.Path, progress: Progress
-) -> Judgement:
-    """Export, choose the weight of colour on the validation part of the graph's own vectors, judge the test part."""
+) -> tuple[Judgement, float]:
+    """Export, choose the weight of colour on the validation part of the graph's own vectors, judge the test part.
+
+    Returns:
+        The judgement, and the largest difference of graph and network before any quantisation.
+    """
     params, model = config.params, learned.model
     export_embedder(model, params.size, staged / GRAPH)
     progress("exported; all pictures through the graph")
@@ -170,6 +154,14 @@ def export_and_judge(
         model.share.fill_(share)
         export_embedder(model, params.size, staged / GRAPH)
         outputs["embedding"] = reshare(outputs["embedding"], params.colour_dim, old, share)
+    some = samples.take(np.linspace(0, len(samples) - 1, PARITY_PICTURES).astype(np.int64))
+    gap = check_parity(model, staged / GRAPH, params.size, some)
+    int8_loss = None
+    if params.int8 and config.judges and (samples.split == VALIDATE).any():
+        outputs, int8_loss = quantised(config, samples, outputs, staged / GRAPH)
+        progress(
+            f"int8 loses {int8_loss:.4f} on the validation part; at most {params.int8_loss:g} is shipped"
+        )
     vectors = outputs["embedding"]
     validation = {}
     if (samples.split == VALIDATE).any():
@@ -182,10 +174,41 @@ def export_and_judge(
         )
     galleries = {judge.gallery for judge in config.judges} or set(samples.sources)
     alone = [retrieval.finds_itself(vectors[samples.of(name)]) for name in sorted(galleries)]
-    return Judgement(
+    judgement = Judgement(
         outputs, validation, answers, share, tried, attribute_accuracy(samples, outputs, TEST),
-        float(np.concatenate(alone).mean()),
+        float(np.concatenate(alone).mean()), int8_loss,
     )  # fmt: skip
+    return judgement, gap
+
+
+def quantised(
+    config: EmbedderConfig, samples: Samples, outputs: dict[str, Vectors], path: pathlib.Path
+) -> tuple[dict[str, Vectors], float]:
+    """Put an int8 graph in the place of the float one if it loses little on the validation part.
+
+    Returns:
+        Outputs of the graph that stays, and what int8 loses of the judges' weighted mean.
+    """
+    small = path.with_suffix(".int8.onnx")
+    learn = np.flatnonzero(samples.split == LEARN)
+    rows = np.sort(
+        np.random.default_rng(config.seed).choice(learn, min(CALIBRATION, len(learn)), replace=False)
+    )
+    quantize_convolutions(path, small, [samples.take(rows[at : at + 16]) for at in range(0, len(rows), 16)])
+    other = _outputs(open_session(small, config.threads), samples)
+    weights = [judge.weight for judge in config.judges]
+    means = [
+        np.average(
+            [judged(samples, j, found["embedding"], VALIDATE).mean for j in config.judges], weights=weights
+        )
+        for found in (outputs, other)
+    ]
+    loss = float(means[0] - means[1])
+    if loss > config.params.int8_loss:
+        small.unlink()
+        return outputs, loss
+    small.replace(path)
+    return other, loss
 
 
 def _outputs(session: ort.InferenceSession, samples: Samples) -> dict[str, Vectors]:
@@ -216,67 +239,3 @@ def _facts(config: EmbedderConfig, samples: Samples, learned: Fit, seconds: floa
         "Time": f"{seconds:.0f} s on {config.threads} thread(s)",
         "Data": samples.digest[:16], "Code": tracking.code_version(),
     }  # fmt: skip
-
-
-def show(config: EmbedderConfig, samples: Samples, judgement: Judgement) -> None:
-    """Log sheets, maps and tables into the open run."""
-    done: set[tuple[str, str]] = set()
-    for answers in judgement.answers:
-        judge = answers.judge
-        codes, texts = samples.joint(judge.labels)
-        if not len(answers.queries):
-            continue
-        names = [texts[code] for code in codes[answers.queries]]
-        table = review.class_table(names, {judge.name: answers.value})
-        mlflow.log_text(review.csv_text(table), f"tables/{judge.name}.csv")
-        good, bad = review.best_and_worst(answers.value, SHEET_ROWS, config.seed)
-        for kind, chosen in (("good", good), ("worst", bad)):
-            sheet = review.contact_sheet(
-                f"{judge.name}, {kind}: query, then its answers",
-                _sheet(samples, answers, chosen, codes, texts),
-            )
-            mlflow.log_image(sheet, f"sheets/{judge.name}-{kind}.png")
-        if (judge.gallery, judge.labels[0]) not in done:
-            done.add((judge.gallery, judge.labels[0]))
-            rows = samples.of(judge.gallery)
-            first, words = samples.joint(judge.labels[:1])
-            title = f"{judge.gallery} by {judge.labels[0]}"
-            figure = review.embedding_map(
-                judgement.outputs["embedding"][rows], [words[c] if c >= 0 else "unknown" for c in first[rows]], title
-            )  # fmt: skip
-            mlflow.log_figure(figure, f"maps/{judge.gallery}-{judge.labels[0]}.png")
-    for name, (_, truth, told) in judgement.accuracy.items():
-        if len(truth):
-            values = samples.values[name]
-            right = (truth == told).astype(np.float64)
-            table = review.class_table([values[code] for code in truth], {"accuracy": right})
-            mlflow.log_text(review.csv_text(table), f"tables/attribute-{name}.csv")
-            mlflow.log_figure(
-                review.confusion_figure(truth, told, values, f"{name}: true (rows) and told"),
-                f"plots/attribute-{name}.png",
-            )
-    if judgement.tried:
-        rows = [
-            {"colour_share": share, "judgement": round(value, 5)} for share, value in judgement.tried.items()
-        ]
-        mlflow.log_text(review.csv_text(rows), "tables/colour-share.csv")
-
-
-def _sheet(
-    samples: Samples,
-    answers: Answers,
-    chosen: npt.NDArray[np.int64],
-    codes: npt.NDArray[np.int64],
-    texts: Sequence[str],
-) -> list[list[review.Shown]]:
-    rows: list[list[review.Shown]] = []
-    for query in chosen:
-        row = answers.queries[query]
-        found = answers.found[query, :SHEET_ANSWERS]
-        pixels = samples.take(np.append(row, found))
-        line: list[review.Shown] = [(pixels[0], texts[codes[row]], None)]
-        for square, other in zip(pixels[1:], found, strict=True):
-            text = texts[codes[other]] if codes[other] >= 0 else "unknown"
-            line.append((square, text, bool(codes[other] == codes[row])))
-        rows.append(line)
-    return rows

@@ -21,6 +21,8 @@ import onnx
 from training.visual.embedder_export import open_session
 
 REPEATS = 9
+ALLOWED, WANTED = 0.005, 1.8
+"""int8 is worth shipping if it loses at most so much of the task's number and is so many times as fast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,50 @@ def quantize_embedder(
     feeds = {"pixels": pictures[0][:1]}
     speedup = seconds(path, feeds) / seconds(small, feeds)
     return _decide(path, small, loss, speedup, allowed, least_speedup)
+
+
+def quantize(
+    folder: pathlib.Path, out: pathlib.Path, calibration: int = 96, seed: int = 0
+) -> tuple[Quantised, dict[str, float]]:
+    """An int8 copy of a bundle's embedder, compared with it by the first judge of its config.
+
+    Args:
+        folder: Bundle of an embedder.
+        out: The copy; it is written whatever the comparison says.
+        calibration: How many pictures to learn from it is calibrated on.
+        seed: Of their choice.
+
+    Returns:
+        What it loses and gains (``shipped`` says whether it keeps to half a point of loss and 1.8 times the
+        speed), and the judge's number before and after with both times in milliseconds.
+    """
+    import msgspec
+
+    from training.config import read_bundle
+    from training.visual.config import EmbedderConfig
+    from training.visual.embedder_data import LEARN, TEST, read_samples
+    from training.visual.embedder_judge import embed_rows, judged
+
+    bundle = read_bundle(folder)
+    config = msgspec.convert(bundle.config, EmbedderConfig)
+    samples = read_samples(config.sources, config.params, pathlib.Path(config.home), config.seed)
+    judge = config.judges[0]
+    learn = np.flatnonzero(samples.split == LEARN)
+    rows = np.sort(np.random.default_rng(seed).choice(learn, min(calibration, len(learn)), replace=False))
+    pictures = [samples.take(rows[at : at + 16]) for at in range(0, len(rows), 16)]
+    exact = folder / bundle.files["embedder"]
+    quantize_convolutions(exact, out, pictures)
+    asked = samples.of(judge.queries)
+    needed = np.union1d(asked[samples.split[asked] == TEST], samples.of(judge.gallery))
+    numbers: dict[str, float] = {}
+    for name, path in (("fp32", exact), ("int8", out)):
+        vectors = np.zeros((len(samples), config.params.dim), np.float32)
+        vectors[needed] = embed_rows(open_session(path), samples, needed)["embedding"]
+        numbers[f"{judge.name}_{name}"] = judged(samples, judge, vectors, TEST).mean
+        numbers[f"ms_{name}"] = 1e3 * seconds(path, {"pixels": pictures[0][:1]})
+    loss = numbers[f"{judge.name}_fp32"] - numbers[f"{judge.name}_int8"]
+    speedup = numbers["ms_fp32"] / numbers["ms_int8"]
+    return Quantised(loss <= ALLOWED and speedup >= WANTED, loss, speedup), numbers
 
 
 def quantize_convolutions(

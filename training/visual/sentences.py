@@ -8,6 +8,7 @@ Belongs here: tokenizer, network, weights. Does not belong here: the step into t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -169,15 +170,35 @@ class Words:
         return tokens, mask
 
 
-def sentence_vectors(sentences: Sequence[str], length: int = 48) -> Tensor:
-    """Mean token vectors float32[N, 384] of the packaged model, computed once per distinct sentence."""
+def sentence_vectors(sentences: Sequence[str], length: int = 48, cache: pathlib.Path | None = None) -> Tensor:
+    """Mean token vectors float32[N, 384] of the packaged model, computed once per distinct sentence.
+
+    Args:
+        sentences: Any text.
+        length: Most tokens that are read.
+        cache: Folder in which the vectors of a list of sentences are kept for the next time.
+    """
     distinct = sorted(set(sentences), key=lambda text: (len(text), text))
     place = {text: at for at, text in enumerate(distinct)}
+    told = json.dumps([PACKAGE, length, distinct]).encode()
+    path = None if cache is None else cache / f"{hashlib.sha256(told).hexdigest()[:24]}.npy"
+    if path is not None and path.is_file():
+        every = torch.from_numpy(np.load(path))
+    else:
+        every = _vectors(distinct, length)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged = path.with_suffix(".tmp.npy")
+            np.save(staged, every.numpy())
+            staged.rename(path)
+    return every[torch.tensor([place[text] for text in sentences], dtype=torch.long)]
+
+
+def _vectors(sentences: Sequence[str], length: int) -> Tensor:
     words, model = Words(length), load_minilm()
-    blocks = []
-    with torch.inference_mode():
-        for first in range(0, len(distinct), BATCH):
-            tokens, mask = words(distinct[first : first + BATCH])
+    blocks = [torch.zeros(0, model.width)]
+    with torch.no_grad():
+        for first in range(0, len(sentences), BATCH):
+            tokens, mask = words(sentences[first : first + BATCH])
             blocks.append(model(torch.from_numpy(tokens), torch.from_numpy(mask)))
-    every = torch.cat(blocks) if blocks else torch.zeros(0, model.width)
-    return every[torch.tensor([place[text] for text in sentences], dtype=torch.long)].clone()
+    return torch.cat(blocks)

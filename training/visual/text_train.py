@@ -227,10 +227,11 @@ def _learn(
     every = np.array(rows)
     # A phrase is the name of all pictures that it fits, a name of its own and, weakly, of those alike.
     columns = [joint(named.labels, combination)[every] for combination in config.alike]
-    vectors = sentence_vectors(sentences, config.params.length)
+    cache = pathlib.Path(config.home) / "cache" / "sentences"
+    vectors = sentence_vectors(sentences, config.params.length, cache)
     score = None
     if len(validate):
-        asked = sentence_vectors([named.names[at] for at in validate], config.params.length)
+        asked = sentence_vectors([named.names[at] for at in validate], config.params.length, cache)
 
         def score(step: Step) -> float:
             with torch.inference_mode():

@@ -18,7 +18,7 @@ from training.visual.__main__ import main
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory):
-    """A folder in the layout of street-looks: flat colours for garments, 12 photos to learn from, 6 to report on."""
+    """A folder in the layout of street-looks: flat colours for garments, 42 photos to learn from, 6 to report on."""
     folder = tmp_path_factory.mktemp("street")
     labels = ("null", "blouse", "skirt", "shoes", "bag")
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -28,7 +28,7 @@ def street(tmp_path_factory):
         zipfile.ZipFile(folder / "photos.zip", "w") as photos,
         zipfile.ZipFile(folder / "masks.zip", "w") as masks,
     ):
-        for number in [*range(1, 13), *range(701, 707)]:
+        for number in [*range(1, 43), *range(701, 707)]:
             mask = np.zeros((90, 60), np.uint8)
             for label in range(1, 5):
                 mask[20 * label - 15 : 20 * label, 10:50] = label

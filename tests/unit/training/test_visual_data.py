@@ -6,12 +6,14 @@ from io import BytesIO
 import msgspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from training.config import ConfigError
 from training.visual import embedder_data
-from training.visual.config import EmbedderParams, Source
+from training.visual.config import EmbedderParams, Source, Target
 from training.visual.embedder_data import LEARN, TEST, VALIDATE, read_samples
+from training.visual.embedder_fit import fit
 from training.visual.pictures import Box, Picture, PictureSet
 
 PARAMS = EmbedderParams(size=32, train_size=32, validation=0.3)
@@ -86,7 +88,7 @@ def test_joint_labels_need_all_of_them(sets: dict[str, PictureSet], tmp_path: pa
 
 
 def test_the_last_of_each_class_are_kept_aside(sets: dict[str, PictureSet], tmp_path: pathlib.Path) -> None:
-    samples = read_samples([_source(validate="last")], PARAMS, tmp_path, 0)
+    samples = read_samples([_source(aside="last")], PARAMS, tmp_path, 0)
     for code in range(3):
         own = np.flatnonzero((samples.labels["type"] == code) & (samples.split != TEST))
         kept = samples.split[own] == VALIDATE
@@ -135,3 +137,28 @@ def test_values_that_are_only_reported_on_come_last(
     assert samples.values["type"] == ("t0", "t1", "t2", "a new type")
     assert samples.learned["type"] == 3
     assert (samples.split == LEARN).any()
+
+
+def test_a_training_that_is_cut_off_ends_as_if_it_were_not(
+    sets: dict[str, PictureSet], tmp_path: pathlib.Path
+) -> None:
+    params = msgspec.structs.replace(
+        PARAMS, weights="none", epochs=2, batch=8, dim=16, colour_dim=8, frozen=12
+    )
+    samples = read_samples([_source()], params, tmp_path, 0)
+    targets = [Target(labels=("type",))]
+    whole = fit(samples, targets, [], params, 5)
+    path = tmp_path / "kept.pt"
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(samples, targets, [], params, 5, resume=path, progress=stop)
+    told: list[str] = []
+    again = fit(samples, targets, [], params, 5, resume=path, progress=told.append)
+    assert told[0] == "going on after epoch 1"
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+    assert not path.exists()

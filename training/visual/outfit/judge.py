@@ -96,7 +96,7 @@ class Mixed:
 
 
 def mixtures(looks: Looks, seed: int, negatives: int = NEGATIVES) -> Mixed:
-    """Each look, and mixed ones of the same slots whose items come from other looks, where possible all different."""
+    """Each look, and mixed ones of the same slots whose items come from as many other looks."""
     rng = np.random.default_rng(seed)
     sets, real = [], []
     for group in looks.members():
@@ -109,9 +109,8 @@ def mixtures(looks: Looks, seed: int, negatives: int = NEGATIVES) -> Mixed:
                     (looks.slots == looks.slots[item]) & (looks.looks != looks.looks[item])
                 )
                 fresh = others[~np.isin(looks.looks[others], looks.looks[mixed])]
-                pool = fresh if len(fresh) else others
-                if len(pool):
-                    mixed.append(int(rng.choice(pool)))
+                if len(fresh):
+                    mixed.append(int(rng.choice(fresh)))
             if len(mixed) == len(group):
                 sets.append(np.array(mixed))
                 real.append(False)

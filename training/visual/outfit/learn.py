@@ -92,7 +92,7 @@ def learn(
         network.eval()
         curves["validation_fitb"].append(fitb(answers(network), validation, tests[0]))
         curves["validation_auc"].append(auc(fits(network), validation, tests[1]))
-        score = curves["validation_fitb"][-1] + curves["validation_auc"][-1]
+        score = float(np.nansum([curves["validation_fitb"][-1], curves["validation_auc"][-1]]))
         if score > best:
             best, best_epoch, kept = score, epoch + 1, copy.deepcopy(network.state_dict())
         if (epoch + 1) % 5 == 0:

@@ -37,13 +37,13 @@ class OutfitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         epochs: Each asks once for each item.
     """
 
-    members: Positive = 3
+    members: Positive = 2
     dim: Positive = 64
     width: Positive = 64
     layers: Count = 2
     heads: Positive = 2
     dropout: Share = 0.2
-    noise: NotNegative = 0.1
+    noise: NotNegative = 0.15
     whitening: Share = 0.3
     set_dropout: Share = 0.5
     negatives: Positive = 48

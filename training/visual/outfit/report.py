@@ -30,10 +30,9 @@ def contact_sheet(
     Candidates stand best first; the right one has a green frame, a wrong one that was preferred a red one.
     """
     lead = scores[:, 0] - scores[:, 1:].max(axis=1)
-    order = np.argsort(-lead, kind="stable")
-    _, first = np.unique(looks.looks[questions.candidates[order, 0]], return_index=True)
-    order = order[np.sort(first)]  # one blank of a look
-    chosen = [*order[: rows // 2], *order[-(rows - rows // 2) :]]
+    owner = looks.looks[questions.candidates[:, 0]]
+    good, bad = (_one_per_look(order, owner) for order in (np.argsort(-lead), np.argsort(lead)))
+    chosen = [*good[: rows // 2], *bad[: rows - rows // 2][::-1]]
     sheet = Image.new("RGB", ((MOST_GIVEN + 1 + WAYS) * TILE, len(chosen) * TILE), (BLANK, BLANK, BLANK))
     draw = ImageDraw.Draw(sheet)
     for row, number in enumerate(chosen):
@@ -50,6 +49,12 @@ def contact_sheet(
                 draw.rectangle((x + 1, y + 1, x + TILE - 3, y + TILE - 3), outline=colour, width=3)
             draw.text((x + 6, y + TILE - 16), f"{scores[number, candidate]:.2f}", fill=(0, 0, 0))
     return sheet
+
+
+def _one_per_look(order: npt.NDArray[np.int64], owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Blanks in order, of each look the first."""
+    _, first = np.unique(owner[order], return_index=True)
+    return order[np.sort(first)]
 
 
 def _tile(item: Item) -> Image.Image:
@@ -90,8 +95,8 @@ cosine of the same vectors, without a model.
 {results}
 
 ## Use with care
-- Items cut out of one photo share light, exposure and camera, so part of these numbers is photography, not taste; with
-  {surroundings}
+- Items cut out of one photo share light, exposure, camera and the outlines of what hides them, so part of these
+  numbers is photography, not taste; with {surroundings}
   they are upper bounds of what it knows about taste.
 - A few hundred looks of one city's streets are not every shopper's taste, nor every season.
 - It knows nothing of stock, size or price: who serves it filters first.
