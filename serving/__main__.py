@@ -16,7 +16,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from contracts.settings import SettingsError, read_retailer, read_settings
-from contracts.visual import MEDIA
 
 if TYPE_CHECKING:
     from serving.server import Server
@@ -87,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
                 profiles=settings.profiles,
                 overview=settings.overview,
                 cache=settings.releases,
-                media=settings.home / MEDIA,
+                media=settings.media,
                 verify_key=options.verify_key or settings.keys / "verify.pem",
                 alias=options.alias,
                 poll_seconds=options.poll,

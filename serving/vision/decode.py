@@ -38,7 +38,10 @@ SCALABLE_PIXELS = 64_000_000
 """Largest JPEG by its header: its decoder gives a half, quarter or eighth of the size in a share of the memory."""
 
 PIXELS = 32_000_000
-"""Largest picture of any other format by its header."""
+"""Largest picture of any other format by its header, and largest progressive JPEG, which is held as a whole."""
+
+SCANS = 64
+"""Most scans of a JPEG; cameras write one, web pages about ten, and each costs a pass over the whole picture."""
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -47,6 +50,7 @@ _UPRIGHT = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+_SCAN = b"\xff\xda"
 _ORIENTATION = 0x0112
 _DEEP = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _SEE_THROUGH = {"RGBA", "LA", "PA", "RGBa", "La"}
@@ -102,7 +106,10 @@ def decode(content: bytes, side: int = WORKING_SIDE) -> Photo:
     image = _opened(content)
     width, height = image.size
     scalable = image.format in {"JPEG", "MPO"}
-    _check_size(width, height, SCALABLE_PIXELS if scalable else PIXELS)
+    if scalable and content.count(_SCAN) > SCANS:
+        raise PictureError("unreadable-picture", f"the JPEG has more than {SCANS} scans; expected a photo")
+    held = image.info.get("progressive") or not scalable
+    _check_size(width, height, PIXELS if held else SCALABLE_PIXELS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

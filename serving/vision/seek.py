@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from contracts.visual import WHOLE
 from serving.engine.items import Mask
-from serving.vision.boxes import Box, Detection, around, at_point
+from serving.vision.boxes import Box, Detection, around, at_point, iou
 from serving.vision.decode import Photo, decode
 from serving.vision.index import Found, Index, Wish, best_rows
 from serving.vision.models import Spent, Trait, Visual
+
+SAME_PLACE = 0.75
+"""Intersection over union above which two boxes are of one item, whatever their classes."""
 
 NAMED = 0.2
 """What bearing all words of a query counts, in cosine."""
@@ -108,7 +111,22 @@ def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, sp
         Seen(one, told, vector, shard, *answer)
         for one, told, vector, shard, answer in zip(found, traits, vectors, shards, answers, strict=True)
     ]
-    return View(photo.width, photo.height, seen, notes)
+    return View(photo.width, photo.height, one_per_place(seen), notes)
+
+
+def one_per_place(seen: Sequence[Seen]) -> list[Seen]:
+    """Items without those that another class claims too: where a box has two classes, the shop's own goods decide.
+
+    A blazer that is found as top and as outer wear is shown as what more alike products were found of.
+    """
+    best = [float(one.similar[0]) if len(one.similar) else -1.0 for one in seen]
+    kept: list[int] = []
+    for place in sorted(range(len(seen)), key=lambda place: (-best[place], place)):
+        box = np.array(seen[place].found.box, np.float32)
+        others = np.array([seen[other].found.box for other in kept], np.float32).reshape(-1, 4)
+        if float(iou(box, others).max(initial=0.0)) <= SAME_PLACE:
+            kept.append(place)
+    return [seen[place] for place in sorted(kept)]
 
 
 def search_each(

@@ -67,6 +67,13 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is there over and over."""
+    content = encoded(WHOLE, progressive=True)
+    place = content.rindex(b"\xff\xda")
+    return content[:place] + content[place:-2] * count + content[-2:]
+
+
 BOMB = png(30_000, 30_000, data=zlib.compress(b"\0" * 10_000_000))
 BAD: dict[str, tuple[bytes, int, str]] = {
     "nothing": (b"", 422, "empty"),
@@ -88,6 +95,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "a large PNG": (png(8_000, 8_000), 413, "8,000 x 8,000"),
     "a PNG without data": (png(500, 500), 422, "damaged"),
     "a wrong checksum": (encoded(WHOLE, "PNG").replace(b"IDAT", b"IDAX", 1), 422, "damaged"),
+    "a JPEG of a thousand scans": (many_scans(1_000), 422, "scans"),
     "TIFF": (encoded(WHOLE, "TIFF"), 415, "JPEG"),
     "BMP": (encoded(WHOLE, "BMP"), 415, "JPEG"),
 }  # fmt: skip

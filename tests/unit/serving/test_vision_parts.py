@@ -19,7 +19,7 @@ from serving.vision.decode import decode
 from serving.vision.index import Index, Wish
 from serving.vision.models import Spent
 from serving.vision.personal import BAND, order
-from serving.vision.seek import NAMED, blend
+from serving.vision.seek import NAMED, Seen, blend, one_per_place
 from serving.vision.words import Lexicon, understand
 from tests.integration.serving import seeing
 from tests.integration.serving.synthetic import item_arrays
@@ -276,6 +276,24 @@ def test_a_word_is_found_in_its_forms() -> None:
     assert np.flatnonzero(lexicon.bearing("stripes")).tolist() == [0, 1]
     assert np.flatnonzero(lexicon.bearing("dots")).tolist() == [3]
     assert not lexicon.bearing("velvet").any()
+
+
+def test_where_a_box_has_two_classes_the_more_alike_goods_decide() -> None:
+    def item(label: str, left: float, best: float) -> Seen:
+        found = boxes.Detection((left, 0.1, left + 0.3, 0.5), label, 0.5)
+        rows = np.arange(1 if best > 0 else 0)
+        return Seen(found, {}, np.zeros(3, np.float32), label, rows, np.full(len(rows), best, np.float32))
+
+    top, outer, bag, empty = (
+        item("top", 0.5, 0.55),
+        item("outer", 0.51, 0.87),
+        item("bag", 0.1, 0.3),
+        item("skirt", 0.1, 0),
+    )
+    assert [one.found.label for one in one_per_place([top, bag, outer, empty])] == ["bag", "outer"]
+    assert one_per_place([]) == []
+    near = item("top", 0.6, 0.2)  # Over the coat, and not in its place.
+    assert [one.found.label for one in one_per_place([outer, near])] == ["outer", "top"]
 
 
 def test_names_count_beside_what_is_seen() -> None:
