@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
-Path = Literal["personal", "session", "popular"]
-"""Which path made an answer: a known customer's models, an anonymous session's events, the fallback."""
+Path = Literal["personal", "session", "popular", "visual"]
+"""Which path made an answer: a known customer's models, an anonymous session's events, the fallback; ``visual``
+is likeness alone, for somebody of whom nothing is known."""
 
-Source = Literal["repeat", "encoder", "co_bought", "similar", "popular", "promotion"]
+Source = Literal[
+    "repeat", "encoder", "co_bought", "similar", "popular", "promotion", "visual", "text", "outfit"
+]
 """Where a candidate came from; an item may have several, the first listed is the strongest."""
 
 
@@ -23,7 +26,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         code: Machine name: ``repeat_due``, ``bought_often``, ``history``, ``bought_together``,
-            ``promotion``, ``popular``, ``explored``.
+            ``promotion``, ``popular``, ``explored``, ``looks_alike``, ``fits_words``, ``goes_with``.
         text: One short sentence for the shopper.
         evidence: The numbers and product ids the sentence was made from.
     """

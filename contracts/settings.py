@@ -145,6 +145,49 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     detail: Literal["rest"] | tuple[str, ...] = "rest"
 
 
+class Pictures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures of a shop's products, and what the visual models learn from beside them.
+
+    Roots may hold ``${VARIABLE}``; a shop whose ``root`` names a variable that is not set has no pictures, and a set
+    to learn from whose variable is not set is left out. Relative roots begin at the yaml's folder.
+
+    Attributes:
+        layout: ``drawn`` (by the project, for the atelier), ``fashion-products``, ``grocery-catalogue``, ``table``
+            (a CSV beside a folder or zip of photos) or ``hub`` (a data set by its name).
+        root: Folder of the pictures, or the name of a hub's data set; nothing for ``drawn``.
+        options: Of the layouts ``table`` and ``hub``: columns by label (`training/visual/own_pictures.py`).
+        belongs: How a picture finds its product: ``id``: its label ``product_id`` is the product's; ``alike``: to
+            a product of its type and colour; ``type``: it shows a type of product, and `types` says which.
+        types: CSV file of ``belongs: type``: class_id, class_name, department, category, type.
+        learn: Further sets by layout, to learn from.
+        looks: Editorial pictures: how many to draw (layout ``drawn``), or the folder or zip that holds them.
+        looks_shown: How many looks get hotspots, at most.
+        exact_limit: A category with more products than this is searched by cells instead of exactly.
+        answers: Products that a hotspot or a type of product answers with, at most.
+        largest_broken_share: The check of the catalogue fails above this share of pictures that cannot be read.
+        detector: Overrides of the detector's parameters.
+        embedder: Overrides of the embedder's parameters.
+        text: Overrides of the text tower's parameters.
+        outfit: Overrides of the outfit model's parameters.
+    """
+
+    layout: Literal["drawn", "fashion-products", "grocery-catalogue", "table", "hub"]
+    root: str = ""
+    options: dict[str, str] = {}
+    belongs: Literal["id", "alike", "type"] = "id"
+    types: str = ""
+    learn: dict[Literal["street-looks", "phone-photos", "grocery-photos", "fashion-products"], str] = {}
+    looks: int | str = 0
+    looks_shown: Annotated[int, msgspec.Meta(ge=0)] = 200
+    exact_limit: Positive = 100_000
+    answers: Positive = 24
+    largest_broken_share: Share = 0.02
+    detector: dict[str, Any] = {}
+    embedder: dict[str, Any] = {}
+    text: dict[str, Any] = {}
+    outfit: dict[str, Any] = {}
+
+
 class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One shop, as its yaml in `orchestration/retailers` states it.
 
@@ -171,6 +214,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         audiences: Who leaves the platform, by name.
         destinations: Files, tables and webhooks that they go to, by name.
         actions: Whether, how and how often the shop contacts people (`contracts.policy`).
+        pictures: Pictures of its products; None for a shop without.
     """
 
     name: str
@@ -195,6 +239,7 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audiences: dict[str, Audience] = {}
     destinations: dict[str, Destination] = {}
     actions: ActionPolicy = ActionPolicy()
+    pictures: Pictures | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +256,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         feast_port: Port of the Feast UI.
         tracking_uri: MLflow tracking and registry address used by writers.
         last_day: Overrides the profile's ``last_day``.
+        pictures: Folder of photos in the layout of fashion-products that stands in for drawn pictures, or None.
     """
 
     home: pathlib.Path
@@ -223,6 +269,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     feast_port: int
     tracking_uri: str
     last_day: dt.date | None
+    pictures: pathlib.Path | None = None
 
     @property
     def lake(self) -> pathlib.Path:
@@ -270,6 +317,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "outbound"
 
     @property
+    def media(self) -> pathlib.Path:
+        """Pictures that pages show, small."""
+        return self.home / "media"
+
+    @property
+    def visual(self) -> pathlib.Path:
+        """The catalogue of pictures, drawn pictures, and what was made of them."""
+        return self.home / "visual"
+
+    @property
     def keys(self) -> pathlib.Path:
         """Ed25519 signing key and public key."""
         return self.home / "keys"
@@ -300,7 +357,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(
             f"CONTINUUM_LAST_DAY is '{last_day}'; expected a date such as 2017-11-30"
         ) from error
-    data = env.get("CONTINUUM_DATA")
+    data, pictures = env.get("CONTINUUM_DATA"), env.get("CONTINUUM_PICTURES")
     return Settings(
         home=home,
         retailer=env.get("RETAILER") or "complete_journey",
@@ -312,6 +369,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         feast_port=port("CONTINUUM_FEAST_PORT", 8888),
         tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
         last_day=parsed,
+        pictures=pathlib.Path(pictures).expanduser().resolve() if pictures else None,
     )
 
 
@@ -347,11 +405,74 @@ def read_retailer(settings: Settings) -> Retailer:
     )
     if settings.last_day:
         retailer = msgspec.structs.replace(retailer, last_day=settings.last_day)
+    retailer = msgspec.structs.replace(retailer, pictures=_pictures(retailer.pictures, settings, path))
     if retailer.last_day < retailer.first_day:
         raise SettingsError(
             f"{path.name}: last_day {retailer.last_day} is before first_day {retailer.first_day}; expected a later day"
         )
     return retailer
+
+
+def _pictures(given: Pictures | None, settings: Settings, path: pathlib.Path) -> Pictures | None:
+    """A shop's pictures with roots made absolute; None where it has none on this installation.
+
+    Raises:
+        SettingsError: Keys do not fit together, or a folder stands in for pictures that are not drawn.
+    """
+    if given is None:
+        return None
+    if settings.pictures is not None:
+        if given.layout != "drawn":
+            raise SettingsError(
+                f"CONTINUUM_PICTURES is set and {path.name} has pictures of layout '{given.layout}'; "
+                "expected a shop whose pictures are drawn"
+            )
+        given = msgspec.structs.replace(
+            given,
+            layout="fashion-products",
+            root=str(settings.pictures),
+            belongs="alike",
+            learn={
+                "street-looks": "${CONTINUUM_DATA}/street-looks"
+            },  # People in photos, where they are at hand.
+            looks="${CONTINUUM_DATA}/street-looks/photos.zip",
+            looks_shown=min(given.looks_shown, 60),
+        )
+    where = f"{path.name}: `$.pictures"
+    if (given.layout == "drawn") == bool(given.root):
+        raise SettingsError(
+            f"{where}.root` is '{given.root}'; expected a folder, and nothing for drawn pictures"
+        )
+    if (given.belongs == "type") != bool(given.types):
+        raise SettingsError(
+            f"{where}.types` is '{given.types}'; expected a CSV file exactly with `belongs: type`"
+        )
+    if isinstance(given.looks, int) and given.looks < 0:
+        raise SettingsError(f"{where}.looks` is {given.looks}; expected 0 or more, or a folder")
+    environment = {**os.environ, **({"CONTINUUM_DATA": str(settings.data)} if settings.data else {})}
+
+    def absolute(root: str) -> str | None:
+        names = re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", root)
+        if any(not environment.get(name) for name in names):
+            return None
+        return str(path.resolve().parent / pathlib.Path(expand_address(root, environment)).expanduser())
+
+    hub = given.layout == "hub" and not _root_is_folder(given.root, path)
+    root = given.root if hub or not given.root else absolute(given.root)
+    if root is None:
+        return None
+    return msgspec.structs.replace(
+        given,
+        root=root,
+        types=given.types and str(absolute(given.types)),
+        learn={layout: found for layout, text in given.learn.items() if (found := absolute(text))},
+        looks=given.looks if isinstance(given.looks, int) else absolute(given.looks) or 0,
+    )
+
+
+def _root_is_folder(root: str, path: pathlib.Path) -> bool:
+    """Whether the root of a hub's data set is a folder beside the yaml (otherwise it is a name)."""
+    return (path.resolve().parent / pathlib.Path(root).expanduser()).is_dir()
 
 
 def check_feeds(feeds: Mapping[str, Feed], connections: Mapping[str, str], file: str) -> None:

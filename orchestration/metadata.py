@@ -16,6 +16,7 @@ import dagster as dg
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Metadata = dict[str, Any]
 
@@ -55,6 +56,14 @@ def plot(figure: Figure, title: str) -> dg.MarkdownMetadataValue:
     figure.savefig(buffer, format="png", dpi=72, bbox_inches="tight")
     data = base64.b64encode(buffer.getvalue()).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{data})")
+
+
+def picture(image: Image.Image, title: str) -> dg.MarkdownMetadataValue:
+    """A picture of pixels, inline as JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/jpeg;base64,{data})")
 
 
 def bars(values: Mapping[str, float], title: str, highlight: str = "") -> dg.MarkdownMetadataValue:

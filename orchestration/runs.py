@@ -67,10 +67,12 @@ def run_job(
         KeyError: No such job; the message lists the jobs.
     """
     enter_environment(settings)
-    from orchestration.definitions import JOB_NAMES, build_definitions
+    from contracts.settings import read_retailer
+    from orchestration.definitions import build_definitions, job_names
 
-    if name not in JOB_NAMES:
-        raise KeyError(f"there is no job '{name}'; expected one of: {', '.join(JOB_NAMES)}")
+    known = job_names(read_retailer(settings))
+    if name not in known:
+        raise KeyError(f"there is no job '{name}'; expected one of: {', '.join(known)}")
     tags = {RANGE_START: days[0].isoformat(), RANGE_END: days[1].isoformat()} if days else {}
     definitions = build_definitions(overrides)
     with dg.DagsterInstance.get() as instance:

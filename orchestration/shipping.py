@@ -9,21 +9,28 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pathlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from contracts.release import Manifest
 from contracts.settings import Retailer, Settings
+from contracts.visual import COMPONENTS
 from orchestration.champion import release_model
 from orchestration.guarding import guard_lake
 from orchestration.judging import Frozen, Judge, baseline_ndcg, latest_frozen, read_requests
 from orchestration.training_jobs import latest_bundle
+from orchestration.visual.making import parts
 
 if TYPE_CHECKING:
     from serving.releases.release import Release
     from training.ranker.items import ItemTables
 
 GOLDEN_REQUESTS = 8
+HEADLINES = (
+    "detector_drawn_ap50", "detector_street_ap50", "embedder_type_colour_p_at_10", "embedder_self_first",
+    "embedder_look_to_product_r_at_1", "embedder_photo_to_catalogue_r_at_1", "outfit_drawn_fitb", "outfit_street_fitb",
+)  # fmt: skip
+"""Numbers of the visual models that a verdict mentions in words."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class Candidate:
         folder: The release folder.
         manifest: Its manifest.
         version: Version in the registry.
+        visual: Names of its visual parts.
     """
 
     folder: pathlib.Path
     manifest: Manifest
     version: str
+    visual: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Verdict:
         reasons: Why, in words.
         numbers: Differences and their interval bounds.
         means: Mean NDCG@10 of the challenger, the champion and each baseline.
+        visual: What the visual models of challenger and champion showed on their reporting parts.
     """
 
     version: str
@@ -58,6 +68,7 @@ class Verdict:
     reasons: list[str]
     numbers: dict[str, float]
     means: dict[str, float]
+    visual: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,7 @@ def build(settings: Settings, retailer: Retailer) -> Candidate:
     """
     from serving.releases.release import load_release, open_release
     from training import packaging, tracking
+    from training.visual import packing
 
     frozen = latest_frozen(settings)
     staging = settings.home / "staging"
@@ -97,12 +109,15 @@ def build(settings: Settings, retailer: Retailer) -> Candidate:
         latest_bundle(settings, "ranker"),
         folder,
     )
+    if (seeing := parts(settings, retailer)) is not None:
+        packing.add_visual(folder, seeing)
     packaging.add_golden(folder, _golden(settings, frozen, load_release(folder)))
     packaging.sign(folder, packaging.ensure_keys(settings.keys))
     release = open_release(folder, settings.keys / "verify.pem")
     version = packaging.register(folder, settings.tracking_uri, release_model(settings))
     tracking.set_alias(settings.tracking_uri, release_model(settings), "challenger", version)
-    return Candidate(folder, release.manifest, version)
+    seen = tuple(part.name for part in release.manifest.components if part.name in COMPONENTS)
+    return Candidate(folder, release.manifest, version, seen)
 
 
 def _tables(settings: Settings, frozen: Frozen) -> ItemTables:
@@ -146,11 +161,12 @@ def judge(settings: Settings, retailer: Retailer) -> Verdict:
     key = read_verify_key(settings.keys / "verify.pem")
     model = release_model(settings)
     registry = open_registry(settings.tracking_uri, model)
-    found = {}
+    found, manifests = {}, {}
     for alias in ("challenger", "champion"):
         pointer = registry.resolve(alias)
         if pointer is not None:
             verified = pull(registry, pointer, key, settings.home / "judged")
+            manifests[alias] = verified.manifest
             found[alias] = (pointer.version, judges.score(judges.open(verified)))
     version, challenger = found["challenger"]
     champion = found["champion"][1] if "champion" in found else None
@@ -187,9 +203,26 @@ def judge(settings: Settings, retailer: Retailer) -> Verdict:
         "frozen_set": frozen.sha256,
     }
     tracking.tag_version(settings.tracking_uri, model, version, tags)
-    verdict = Verdict(version, passed, reasons, numbers, means)
+    visual = compare_visual(manifests["challenger"], manifests.get("champion"))
+    reasons += [_told(row) for row in visual if row["number"] in HEADLINES]
+    verdict = Verdict(version, passed, reasons, numbers, means, visual)
     _write_json(settings.home / "evaluation" / "VERDICT.json", asdict(verdict))
     return verdict
+
+
+def compare_visual(challenger: Manifest, champion: Manifest | None) -> list[dict[str, Any]]:
+    """Numbers of the visual models, side by side; they inform a reviewer and do not gate."""
+    before = {} if champion is None else champion.metrics
+    return [
+        {"number": name.removeprefix("visual_"), "challenger": value, "champion": before.get(name, "")}
+        for name, value in sorted(challenger.metrics.items())
+        if name.startswith("visual_")
+    ]
+
+
+def _told(row: dict[str, Any]) -> str:
+    before = f", champion {row['champion']:.4f}" if isinstance(row["champion"], float) else ""
+    return f"visual: {row['number']} {row['challenger']:.4f}{before}"
 
 
 def promote(settings: Settings, retailer: Retailer) -> Move:

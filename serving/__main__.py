@@ -86,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
                 profiles=settings.profiles,
                 overview=settings.overview,
                 cache=settings.releases,
+                media=settings.media,
                 verify_key=options.verify_key or settings.keys / "verify.pem",
                 alias=options.alias,
                 poll_seconds=options.poll,

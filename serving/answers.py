@@ -63,7 +63,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     started_ns: int
 
 
-class _Prepared(msgspec.Struct):
+class Prepared(msgspec.Struct):
     """A question on its way to an answer."""
 
     question: Question
@@ -113,7 +113,7 @@ class Answerer:
         release = self._release()
         if release is None:
             return [NoReleaseError("no release is loaded yet")] * len(questions)
-        prepared = [self._prepare(release.engine, question) for question in questions]
+        prepared = [self.prepare(release.engine, question) for question in questions]
         ranked = self._rank(release.engine, prepared)
         decisions: list[Decision | Exception] = []
         for one, result in zip(prepared, ranked, strict=True):
@@ -122,7 +122,8 @@ class Answerer:
             decisions.append(decision)
         return decisions
 
-    def _prepare(self, engine: Engine, question: Question) -> _Prepared:
+    def prepare(self, engine: Engine, question: Question) -> Prepared:
+        """Find out who asks, when and where; on the engine's thread alone."""
         notes: list[str] = []
         profile: Profile | None = None
         try:
@@ -152,7 +153,7 @@ class Answerer:
             exploration=self._exploration,
             rng=self._rng,
         )
-        return _Prepared(question, at_us, path, query, context, notes, _rules(question.filters))
+        return Prepared(question, at_us, path, query, context, notes, rules_of(question.filters))
 
     def _moment(self, question: Question, profile: Profile | None) -> int:
         """The moment to answer for; without one given, after everything that is known to have happened."""
@@ -163,7 +164,7 @@ class Answerer:
             return max(now, int(profile.history.at_us[-1]) + 1)
         return now
 
-    def _rank(self, engine: Engine, prepared: list[_Prepared]) -> list[Ranked]:
+    def _rank(self, engine: Engine, prepared: list[Prepared]) -> list[Ranked]:
         with_models = [one for one in prepared if one.path != "popular"]
         results: dict[int, Ranked] = {}
         try:
@@ -180,7 +181,7 @@ class Answerer:
                     one.notes.append("model_failed")
         return [results.get(id(one)) or engine.popular(one.query) for one in prepared]
 
-    def _decide(self, release: Release, one: _Prepared, ranked: Ranked) -> Decision:
+    def _decide(self, release: Release, one: Prepared, ranked: Ranked) -> Decision:
         items = release.engine.items
         question = one.question
         if len(ranked.items) == 0:
@@ -219,7 +220,7 @@ class Answerer:
         )
         now = dt.datetime.now(dt.UTC)
         return Decision(
-            decision_id=_new_id(now),
+            decision_id=new_id(now),
             decided_at=now,
             as_of=to_moment(one.at_us),
             customer_id=question.customer_id,
@@ -277,11 +278,12 @@ def _calendar(at_us: int) -> dict[str, object]:
     return {"week": week, "hour": moment.hour, "weekday": moment.weekday()}
 
 
-def _rules(filters: Filters) -> list[str]:
+def rules_of(filters: Filters) -> list[str]:
+    """Names of the rules that filters stand for."""
     names = ("department", "category", "brand", "exclude", "in_promotion")
     return ["sellable", *(f"filter:{name}" for name in names if getattr(filters, name))]
 
 
-def _new_id(now: dt.datetime) -> str:
+def new_id(now: dt.datetime) -> str:
     """32 hexadecimal digits: milliseconds first, so that ids sort by time, then 80 random bits."""
     return f"{int(now.timestamp() * 1000):012x}{os.urandom(10).hex()}"

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.pages.render import STATIC
-from serving.routes import continuum, documents
+from serving.routes import continuum, documents, shop, vision
 from serving.routes.problems import KINDS, ProblemError, problem_response
 from serving.routes.table import OPERATIONS
 from serving.server import Server
@@ -46,6 +46,9 @@ def build_app(server: Server) -> Starlette:
         Route("/docs", documents.docs),
         Route("/page/numbers", documents.numbers),
         Route("/page/try", documents.try_it),
+        Route("/shop", shop.shop),
+        Route("/media/{name}", vision.media),
+        Route("/media/looks/{name}", vision.media),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     app = Starlette(

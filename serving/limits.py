@@ -18,6 +18,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         body_seconds: Longest time to send a body.
         waiting_answers: Recommendation requests that may wait for the engine.
         waiting_batches: Event batches that may wait for the disk.
+        photo_bytes: Largest photo.
+        photo_workers: Photos looked at at the same time.
+        waiting_photos: Photos that may wait for that or be on their way.
         micro_batch: Most waiting requests that the engine answers in one run.
     """
 
@@ -27,4 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_seconds: float = 15.0
     waiting_answers: int = 256
     waiting_batches: int = 512
+    photo_bytes: int = 16 << 20
+    photo_workers: int = 2
+    waiting_photos: int = 16
     micro_batch: int = 8

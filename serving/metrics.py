@@ -37,6 +37,16 @@ class Metrics:
             "continuum_graph_seconds_total", "Time in ONNX Runtime by graph", ("graph",), registry=registry
         )
         self.graph_seconds = tuple(graphs.labels(name) for name in ("encoder", "ranker"))
+        self.visual_seconds = Histogram(
+            "continuum_visual_seconds",
+            "Visual answers by kind, request to answer",
+            ("surface",),
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
+            registry=registry,
+        )
+        self.visual_steps = Counter(
+            "continuum_visual_step_seconds_total", "Time of visual answers by step", ("step",), registry=registry
+        )
         self.answers = Counter(
             "continuum_answers_total", "Recommendations by path", ("path",), registry=registry
         )

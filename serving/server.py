@@ -37,6 +37,8 @@ from serving.releases.registry import Registry
 from serving.releases.release import Release
 from serving.releases.verify import read_verify_key
 from serving.routes.types import Readiness, RefusalFacts, ReleaseFacts, ReleaseStatus
+from serving.vision.desk import Desk
+from serving.vision.media import Media
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         providers: ONNX Runtime execution providers by preference.
         inbox_bytes: Upper bound of the inbox file, or None.
         profile_cache: Profiles kept in memory.
+        media: Folder of the pictures that pages show, or None.
         links: Addresses of the other services by name, for the status page.
         limits: What one request may cost.
     """
@@ -81,6 +84,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     providers: Sequence[str] = (CPU,)
     inbox_bytes: int | None = None
     profile_cache: int = 4096
+    media: pathlib.Path | None = None
     links: dict[str, str] = {}
     limits: Limits = Limits()
 
@@ -135,6 +139,16 @@ class Server:
         self.batcher: Batcher[Question, Decision] = Batcher(
             answerer.answer, options.limits.waiting_answers, options.limits.micro_batch
         )
+        self.desk = Desk(
+            lambda: self.holder.current,
+            answerer,
+            self.decisions,
+            self.metrics,
+            Media(options.media),
+            options.exploration,
+            options.limits.photo_workers,
+            options.limits.waiting_photos,
+        )
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="profiles", daemon=True)
 
@@ -153,6 +167,7 @@ class Server:
         self._stop.set()
         self.holder.close()
         self.batcher.close()
+        self.desk.close()
         self.inbox.close()
         self.decisions.close()
         if self._watcher.is_alive():
@@ -243,6 +258,8 @@ class Server:
                 RefusalFacts(version=r.version, reason=r.reason, at=_iso(r.at)) for r in holder.refused
             ),
             profiles="" if snapshot is None else snapshot.name,
+            visual=() if current.visual is None else current.visual.parts,
+            visual_products=0 if current.visual is None else current.visual.index.size,
         )
 
     def _swapped(self, release: Release) -> None:
@@ -272,7 +289,7 @@ def _facts(release: Release) -> ReleaseFacts:
         loaded_at=_iso(release.loaded_at),
         metrics=manifest.metrics,
         models={c.name: c.model for c in manifest.components if c.model},
-        providers=release.engine.providers,
+        providers=release.engine.providers | ({} if release.visual is None else release.visual.providers),
         simulated=manifest.simulated,
     )
 

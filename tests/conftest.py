@@ -6,6 +6,7 @@ stable sample of the real shop. Tests must not change it, except the end-to-end 
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import socket
@@ -24,6 +25,10 @@ PORTS = ("CONTINUUM_PORT", "CONTINUUM_DAGSTER_PORT", "CONTINUUM_MLFLOW_PORT", "C
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+# What torch notes while it exports is for tracing tools; pytest's log handler would format all of it, for minutes.
+logging.getLogger("torch.__trace").propagate = False
 
 
 def free_port() -> int:

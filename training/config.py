@@ -193,7 +193,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Record of one training, beside the files it made.
 
     Attributes:
-        family: ``encoder`` or ``ranker``.
+        family: Which model family.
         run_id: MLflow run.
         model_uri: MLflow LoggedModel.
         metrics: Final numbers.
@@ -203,7 +203,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         lake: Delta versions that were read.
     """
 
-    family: Literal["encoder", "ranker"]
+    family: Literal["encoder", "ranker", "detector", "embedder", "text", "outfit"]
     run_id: str
     model_uri: str
     metrics: dict[str, float]

@@ -17,7 +17,7 @@ import pathlib
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it while it is imported.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -27,7 +27,6 @@ import msgspec
 import numpy as np
 from mlflow.entities import Metric, Param
 
-from training.config import TrainingConfig
 from training.registry import (
     CHALLENGER,
     CHAMPION,
@@ -60,6 +59,38 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 Interval = tuple[float, float, float]
 
 
+class Config(Protocol):
+    """A config, as far as every run tells about it.
+
+    What only some families have (Delta versions, a feature service) is told where it is there.
+    """
+
+    @property
+    def retailer(self) -> str:
+        """Name of the shop."""
+        ...
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking and registry address."""
+        ...
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        ...
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data is simulated."""
+        ...
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Further tags."""
+        ...
+
+
 class Tensor(NamedTuple):
     """One input or output of a graph.
 
@@ -87,7 +118,7 @@ def code_version() -> str:
 
 
 @contextlib.contextmanager
-def start(config: TrainingConfig) -> Iterator[mlflow.ActiveRun]:
+def start(config: Config) -> Iterator[mlflow.ActiveRun]:
     """Open the run of one training; everything below logs into it until it is left.
 
     Tags say what the run was made from; the config is logged as parameters (nested keys joined by
@@ -112,12 +143,12 @@ def start(config: TrainingConfig) -> Iterator[mlflow.ActiveRun]:
         yield run
 
 
-def _run_tags(config: TrainingConfig) -> dict[str, str]:
-    lake = {f"lake.{table}": str(version) for table, version in config.lake.items()}
+def _run_tags(config: Config) -> dict[str, str]:
+    lake = {f"lake.{table}": str(version) for table, version in getattr(config, "lake", {}).items()}
     return {
         "family": type(config).__name__.removesuffix("Config").lower(),
         "retailer": config.retailer,
-        "feature_service": config.feature_service,
+        "feature_service": getattr(config, "feature_service", ""),
         "code_version": code_version(),
         "simulated": str(config.simulated).lower(),
         **lake,

@@ -13,6 +13,7 @@ RETRAIN = "retrain"
 RELEASE = "release"
 PEOPLE = "people"
 RELATIONSHIP = "relationship"
+VISUAL = "visual"
 ACTIONS = "next_actions"
 OUTBOUND = "outbound"
 JOB_NAMES = (
@@ -33,6 +34,11 @@ OUTLOOK = (
 )  # fmt: skip
 """Who customers are to the shop and what comes next; needs more history than a young shop has."""
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
+
+
+def job_names(retailer: Retailer) -> tuple[str, ...]:
+    """Jobs of a shop: one with pictures has one more."""
+    return JOB_NAMES if retailer.pictures is None else (*JOB_NAMES, VISUAL)
 
 
 def build_jobs(retailer: Retailer) -> dg.Definitions:
@@ -99,6 +105,15 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             tags=tags,
         ),
     ]
+    if retailer.pictures is not None:
+        jobs.append(
+            dg.define_asset_job(
+                VISUAL,
+                selection=dg.AssetSelection.groups("visual"),
+                description="Collect the pictures, train the visual models, rebuild index and looks; `release` ships them.",
+                tags=tags,
+            )
+        )
     # An archive does not grow: its schedules are there to be switched on, not running.
     status = (
         dg.DefaultScheduleStatus.STOPPED if retailer.clock == "stream" else dg.DefaultScheduleStatus.RUNNING

@@ -22,7 +22,7 @@ from contracts.features import MICROSECONDS_PER_DAY, week_of
 from contracts.release import Manifest
 from serving.engine import reasons
 from serving.engine.assemble import Scorer
-from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates
+from serving.engine.candidates import ENCODER, SOURCES, Candidates, candidates, described
 from serving.engine.explore import explore
 from serving.engine.items import Exposures, Filters, ItemTable, Mask, StoreProducts, TableError
 from serving.engine.large import Answer, LargeEncoder
@@ -190,16 +190,48 @@ class Engine:
         for row, (query, memory, flag) in enumerate(zip(queries, memories, flags, strict=True)):
             narrowed = bool(query.filters) or len(query.deny) > 0
             chosen = candidates(memory, self.items, tops[row], allowed[row], narrowed)
-            if isinstance(scores, Answer):
-                encoder_scores = scores.row(row, self.items.encoder_id[chosen.items])
-            else:
-                encoder_scores = scores[row]
+            encoder_scores = self._of_row(scores, row, chosen)
             ranked, ranker_ns = self._scorer.scores(
                 memory, chosen, query.at_days, query.store, flag, encoder_scores
             )
             graph_ns = (encoder_ns // len(queries), ranker_ns)
             results.append(self._answer(query, memory, chosen, ranked, tops[row], flag, graph_ns))
         return results
+
+    def affinity(
+        self, query: Query, items: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
+        """What the models think of given items for one customer.
+
+        Args:
+            query: Who, when and where; its filters and size are not used.
+            items: int32[M], ascending, each once.
+
+        Returns:
+            float32[M] of ranker scores, the encoder's list int32[k] (best first, -1 for none), and the
+            nanoseconds of the ONNX runs.
+
+        Raises:
+            GraphError: A graph failed or gave scores that are not numbers.
+        """
+        memory = self._memory(query)
+        flags = self.promotions(query.at_days, query.store)
+        scores, tops, encoder_ns = self._encode([query], [memory], [self.items.sellable])
+        chosen = described(memory, items, np.zeros(len(items), np.uint8))
+        encoder_scores = self._of_row(scores, 0, chosen)
+        ranked, ranker_ns = self._scorer.scores(
+            memory, chosen, query.at_days, query.store, flags, encoder_scores
+        )
+        return ranked, tops[0], encoder_ns + ranker_ns
+
+    def _of_row(
+        self, scores: NDArray[np.float32] | Answer, row: int, chosen: Candidates
+    ) -> NDArray[np.float32]:
+        """float32[V + 1] of one request, known at least for its candidates."""
+        if isinstance(scores, Answer):
+            return scores.row(row, self.items.encoder_id[chosen.items])
+        whole: NDArray[np.float32] = scores[row]
+        return whole
 
     def popular(self, query: Query) -> Ranked:
         """What is popular among what may be shown; needs no model and no history."""

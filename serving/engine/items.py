@@ -134,6 +134,10 @@ class ItemTable:
         table[self.encoder_id[known]] = known
         return table
 
+    def levels(self, item: int) -> dict[str, str]:
+        """Department, category and brand of an item."""
+        return {key: str(values[item]) for key, values in self._levels.items()}
+
     def indices(self, product_ids: Iterable[str]) -> NDArray[np.int32]:
         """Item index of each product id, -1 for unknown ones."""
         return np.array([self.index.get(key, -1) for key in product_ids], np.int32)

@@ -26,6 +26,8 @@ from serving.releases.graphs import (
     check_signature,
 )
 from serving.releases.verify import ReleaseError, Verified, read_files, read_verify_key, verify_folder
+from serving.releases.visual import build_visual, require_visual_golden
+from serving.vision.models import Visual
 
 ENCODER_FILE = "encoder/encoder.onnx"
 RANKER_FILE = "ranker/ranker.onnx"
@@ -44,12 +46,14 @@ class Release:
         engine: Ranks candidates.
         loaded_at: When it was loaded, UTC.
         version: Version in the registry, empty where none is known.
+        visual: Its visual parts, or None where it has none.
     """
 
     manifest: Manifest
     engine: Engine
     loaded_at: dt.datetime
     version: str = ""
+    visual: Visual | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +88,7 @@ def require_golden(verified: Verified) -> None:
     """
     if GOLDEN_FILE not in verified.files:
         raise ReleaseError(f"the manifest names no '{GOLDEN_FILE}'; expected recorded requests and answers")
+    require_visual_golden(verified)
 
 
 def load_release(folder: pathlib.Path, manifest: Manifest | None = None) -> Release:
@@ -125,9 +130,10 @@ def build_release(verified: Verified, providers: Sequence[str] = (CPU,), version
         engine = Engine(manifest, encoder, files[RANKER_FILE], items, exposures, sales, providers)
         if GOLDEN_FILE in files:
             check_golden(engine, files[GOLDEN_FILE])
+        visual = build_visual(verified, items, providers)
     except (GraphError, TableError) as error:
         raise ReleaseError(str(error)) from error
-    return Release(manifest, engine, dt.datetime.now(dt.UTC), version)
+    return Release(manifest, engine, dt.datetime.now(dt.UTC), version, visual)
 
 
 def _session(

@@ -34,13 +34,17 @@ def document(title: str, version: str) -> dict[str, Any]:
         _describe(components.get(kind.__name__, {}), kind)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, by_type)
+        described = _operation(operation, by_type, components)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    for operation in OPERATIONS:
+        if operation.query is not None:  # Its fields stand with the operation, and nothing refers to it as a whole.
+            components.pop(operation.query.__name__, None)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": f"Continuum: {title}",
             "version": version,
-            "summary": "Live recommendations, durable event intake, decision records",
+            "summary": "Live recommendations, search by photo and words, durable event intake, decision records",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -51,13 +55,13 @@ def document(title: str, version: str) -> dict[str, Any]:
 def _types(operations: Iterable[Operation]) -> list[Any]:
     seen: dict[str, Any] = {}
     for operation in operations:
-        for kind in (operation.body, *operation.answers.values()):
+        for kind in (operation.body, operation.query, *operation.answers.values()):
             if kind is not None:
                 seen.setdefault(repr(kind), kind)
     return list(seen.values())
 
 
-def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(operation: Operation, schemas: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": f"{operation.method.lower()}_{operation.handler.__name__}",
         "summary": operation.summary,
@@ -66,12 +70,17 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if operation.handler.__doc__:
         described["description"] = " ".join(operation.handler.__doc__.split())
-    parameters = _PARAMETER.findall(operation.path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(operation.path)
+    ]
+    if operation.query is not None:
+        parameters += _query(components[operation.query.__name__])
     if parameters:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in parameters
-        ]
+        described["parameters"] = parameters
+    if operation.media:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        described["requestBody"] = {"required": True, "content": dict.fromkeys(operation.media, binary)}
     if operation.body is not None:
         media = {"schema": schemas[repr(operation.body)]}
         if operation.example is not None:
@@ -91,6 +100,21 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "content": {MEDIA_TYPE: {"schema": schemas[repr(ProblemBody)]}},
         }
     return described
+
+
+def _query(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fields of a struct as query parameters; one with several values is repeated."""
+    required = schema.get("required", ())
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "description": field.get("description", ""),
+            "schema": {key: value for key, value in field.items() if key != "description"},
+        }
+        for name, field in schema.get("properties", {}).items()
+    ]
 
 
 def _structs(types: Iterable[Any]) -> list[type[msgspec.Struct]]:

@@ -14,8 +14,21 @@ from starlette.responses import Response
 
 from contracts.decisions import Decision
 from contracts.events import Event
-from serving.routes import documents, events, recommendations, status
+from serving.routes import documents, events, recommendations, status, vision
 from serving.routes.types import IntakeAnswer, Liveness, Readiness, RecommendationRequest, ReleaseStatus
+from serving.routes.vision_types import (
+    Cards,
+    CardsQuery,
+    HotspotAnswer,
+    ImageAnswer,
+    ImageQuery,
+    LookAnswer,
+    LookRequest,
+    Shopper,
+    SimilarAnswer,
+    TextAnswer,
+    TextQuery,
+)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +41,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         summary: One line.
         tag: Group on the documentation page.
         body: Type of the JSON body, or None.
+        query: Type whose fields are the query parameters, or None.
+        media: Content types of a body that is no JSON.
         answers: Type of the JSON body by status; None where it is not JSON.
         problems: Kinds of problem it can end with (`serving.routes.problems.KINDS`).
         example: An example body.
@@ -39,12 +54,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     tag: str
     body: Any = None
+    query: Any = None
+    media: tuple[str, ...] = ()
     answers: dict[int, Any] = {}
     problems: tuple[str, ...] = ()
     example: Any = None
 
 
 _BODY = ("malformed-json", "too-slow", "too-large", "unsupported-media-type")
+_SEEING = ("invalid-request", "no-release", "no-visual-models", "busy")
+_PHOTOS = ("image/jpeg", "image/png", "image/webp", "image/gif", "multipart/form-data")
 _EXAMPLE_EVENT = {
     "event_id": "view-1",
     "source": "web-shop",
@@ -74,6 +93,38 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Take in one event or a list of events; acknowledged means on disk",
         body=Event | list[Event], answers={202: IntakeAnswer, 207: IntakeAnswer},
         problems=(*_BODY, "invalid-event", "store-unavailable"), example=[_EXAMPLE_EVENT],
+    ),
+    Operation(
+        method="POST", path="/v1/search/image", handler=vision.search_image, tag="Seeing",
+        summary="Search by photo: every item in it, and what looks like each",
+        query=ImageQuery, media=_PHOTOS, answers={200: ImageAnswer},
+        problems=("too-slow", "too-large", "unsupported-media-type", "unreadable-picture", *_SEEING),
+    ),
+    Operation(
+        method="POST", path="/v1/search/text", handler=vision.search_text, tag="Seeing",
+        summary="Search by words in the space of the pictures",
+        body=TextQuery, answers={200: TextAnswer}, problems=(*_BODY, *_SEEING),
+        example={"query": "red dress without stripes under 80", "n": 8},
+    ),
+    Operation(
+        method="GET", path="/v1/products/{product_id}/similar", handler=vision.similar, tag="Seeing",
+        summary="Products that look like a product", query=Shopper, answers={200: SimilarAnswer},
+        problems=("not-found", *_SEEING),
+    ),
+    Operation(
+        method="POST", path="/v1/looks/complete", handler=vision.complete_look, tag="Seeing",
+        summary="What completes a look", body=LookRequest, answers={200: LookAnswer},
+        problems=(*_BODY, "not-found", *_SEEING), example={"product_ids": ["1029743"], "n": 4},
+    ),
+    Operation(
+        method="GET", path="/v1/looks/{media_id}", handler=vision.look, tag="Seeing",
+        summary="A picture of the shop with its hotspots", query=Shopper, answers={200: HotspotAnswer},
+        problems=("not-found", *_SEEING),
+    ),
+    Operation(
+        method="GET", path="/v1/products", handler=vision.products, tag="Seeing",
+        summary="Products as a page shows them", query=CardsQuery, answers={200: Cards},
+        problems=("invalid-request", "no-release"),
     ),
     Operation(
         method="GET", path="/v1/release", handler=status.release, tag="Operation",

@@ -143,6 +143,8 @@ class ReleaseStatus(ReleaseFacts, frozen=True, kw_only=True):
         checked_at: When the registry was last asked, ISO 8601.
         refused: Latest refusals, newest first.
         profiles: Name of the published histories in use, empty for none.
+        visual: Visual parts of the release, empty where it has none and cannot see.
+        visual_products: Rows of its index.
     """
 
     retailer: str
@@ -156,6 +158,8 @@ class ReleaseStatus(ReleaseFacts, frozen=True, kw_only=True):
     checked_at: str
     refused: tuple[RefusalFacts, ...]
     profiles: str
+    visual: tuple[str, ...] = ()
+    visual_products: int = 0
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,11 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "lost_events": ("==", 0),
         "duplicated_events": ("==", 0),
     },
+    "camera": {
+        "server_over_model_time": ("<=", 1.2),
+        "p50_ms": ("<=", 250),
+        "items": ("==", 5),
+    },
     "identity": {
         "precision": (">=", 0.995),
         "recall": (">=", 0.95),
@@ -68,9 +73,33 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
     "uplift": {
         "qini_ratio_to_causalml": (">=", 1.0),
     },
+    "index": {
+        "recall_at_10": (">=", 0.98),
+        "speedup_over_exact": (">=", 20),
+    },
+    "quantized": {
+        "detector_speedup": (">=", 1.8),
+        "embedder_speedup": (">=", 1.8),
+        "detector_loss": ("<=", 0.005),
+        "embedder_loss": ("<=", 0.005),
+    },
     "intent": {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
+    },
+    "visual": {
+        "grocery_r_at_1": (">=", 0.80),
+        "grocery_r_at_5": (">=", 0.95),
+        "products_p10_type": (">=", 0.90),
+        "products_p10_type_colour": (">=", 0.60),
+        "name_to_picture_r_at_10": (">=", 0.49),
+        "phone_knn_accuracy": (">=", 0.92),
+        "street_ap50": (">=", 0.55),
+        "street_ap": (">=", 0.30),
+        "drawn_ap50": (">=", 0.95),
+        "outfit_fitb": (">=", 0.50),
+        "outfit_auc": (">=", 0.80),
+        "self_first": ("==", 1.0),
     },
     "next-action": {
         "gain_over_none_ci_low": (">", 0),

@@ -16,6 +16,8 @@ ABOUT = {
     "parity": "Features in the live profile, in the online store and offline, for the same customers and moments; "
     "ONNX against the trained models.",
     "serving": "The live server: overhead, freshness, swaps under load, killed while events arrive.",
+    "camera": "Camera search through the server's socket: one 12-megapixel photo with 5 items against 50,000 products, "
+    "one request at a time.",
     "identity": "Who is who in simulated shops whose truth is known (atelier, simulated): pairs of events of one person; "
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
@@ -29,6 +31,11 @@ ABOUT = {
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
     "training-speed": "Targets learned per second: the encoder, plain SASRec code of the same and of its own width, and the "
     "encoder in two processes; amazon-beauty's histories, 2 cores.",
+    "visual": "Pictures by the protocols of the data folder: groceries, similar products, names, phone photos, detection, "
+    "outfits; every part on the split named for reporting.",
+    "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",
+    "quantized": "int8 against fp32 for detector and embedder: one thread, one run, the task's own numbers; "
+    "what is shipped follows from it.",
     "next-action": "Everybody's next best action in the atelier (simulated) by what each contact truly causes: value per "
     "1,000 customers, beside nobody, everybody, as many at random, and the best with the truth known; same limits.",
     "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "

@@ -9,6 +9,7 @@ from orchestration.conditions import TRAINING_POOL, owners
 from orchestration.defs.features.assets import HISTORIES
 from orchestration.defs.intake.assets import EXPOSURES
 from orchestration.defs.models.assets import ENCODER, FROZEN, RANKER
+from orchestration.defs.visual.assets import visual_parts
 from orchestration.metadata import bars, markdown_table
 from orchestration.resources import Shop
 
@@ -29,7 +30,7 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **common,
-        deps=[ENCODER, RANKER, HISTORIES, EXPOSURES],
+        deps=[ENCODER, RANKER, HISTORIES, EXPOSURES, *visual_parts(retailer)],
         kinds={"onnx", "mlflow"},
         description="Both models and the item table as one signed folder with golden answers, registered as challenger.",
     )
@@ -49,6 +50,7 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
                 "dagster/uri": str(built.folder),
                 "as_of": built.manifest.as_of.isoformat(),
                 "lake": built.manifest.lake,
+                "visual_parts": ", ".join(built.visual) or "none",
                 "files": markdown_table(files, ["component", "file", "bytes", "sha256"]),
             }
         )
@@ -72,6 +74,7 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
                     [{"number": k, "value": v} for k, v in spoken.numbers.items()], ["number", "value"]
                 ),
                 "comparison": bars(spoken.means, "NDCG@10 on the frozen set", "challenger"),
+                "visual": markdown_table(spoken.visual, ["number", "challenger", "champion"]),
             }
         )
 

@@ -13,6 +13,7 @@ import json
 import pathlib
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from cryptography.hazmat.primitives import serialization
@@ -21,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from contracts.events import ACTIONS, CHANNELS
 from contracts.features import PRODUCT_COLUMNS, RANKER_FEATURES, STORE_PRODUCT_COLUMNS, week_of
-from contracts.release import Component, Manifest, describe_file, manifest_bytes
+from contracts.release import Component, Manifest, describe_file, manifest_bytes, read_manifest
 from serving.profiles.history import make_history, to_days, to_microseconds
 from serving.releases.golden import GoldenRequest, record_golden
 from serving.releases.release import load_release
@@ -79,6 +80,28 @@ def make_release(folder: pathlib.Path, keys: Keys, name: str = "synthetic-1", se
     (folder / "golden" / "golden.json").write_bytes(record_golden(engine, requests, n=10))
     sign(folder, keys, manifest_of(folder, name))
     return folder
+
+
+def remake(folder: pathlib.Path, keys: Keys, items: dict[str, Any]) -> Manifest:
+    """Give a release another item table, record its golden answers again, and sign it."""
+    np.savez(folder / "items" / "items.npz", **items)
+    manifest = read_manifest((folder / "manifest.json").read_bytes())
+    for path in ("manifest.sig", "golden/golden.json"):
+        (folder / path).unlink()
+
+    def described(without: str = "") -> Manifest:
+        kept = (c for c in manifest.components if c.name != without)
+        parts = tuple(
+            msgspec.structs.replace(c, files=tuple(describe_file(folder, f.path) for f in c.files)) for c in kept
+        )
+        return msgspec.structs.replace(manifest, components=parts)
+
+    engine = load_release(folder, described(without="golden")).engine
+    recorded = record_golden(engine, [GoldenRequest("one", history_of(1), to_microseconds(NOW), 0)], n=10)
+    (folder / "golden" / "golden.json").write_bytes(recorded)
+    whole = described()
+    sign(folder, keys, whole)
+    return whole
 
 
 def manifest_of(folder: pathlib.Path, name: str, golden: bool = True, **changes: Any) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -25,9 +26,17 @@ KEYS = {
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
 
+VISUAL = {f"visual/{name}" for name in (
+    "pictures", "clicks", "detector", "embedder", "text", "outfit", "index", "looks",
+)}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def definitions() -> dg.Definitions:
-    return build_definitions()
+def definitions() -> Iterator[dg.Definitions]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CONTINUUM_DATA", raising=False)  # With it, the grocer has pictures too.
+        patch.delenv("RETAILER", raising=False)
+        yield build_definitions()
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,32 @@ def graph(definitions: dg.Definitions) -> dg.AssetGraph:
 
 def test_asset_keys(graph: dg.AssetGraph) -> None:
     assert {key.to_user_string() for key in graph.materializable_asset_keys} == KEYS
+
+
+@pytest.mark.parametrize(
+    ("retailer", "data", "keys"),
+    [
+        ("atelier", "", VISUAL),
+        ("complete_journey", "/data", VISUAL - {"visual/detector", "visual/outfit", "visual/looks"}),
+    ],
+)
+def test_a_shop_with_pictures_sees(
+    monkeypatch: pytest.MonkeyPatch, retailer: str, data: str, keys: set[str]
+) -> None:
+    monkeypatch.setenv("RETAILER", retailer)
+    monkeypatch.setenv("CONTINUUM_DATA", data)
+    definitions = build_definitions()
+    graph = definitions.resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.materializable_asset_keys}
+    assert found - KEYS == keys
+    test_every_asset_explains_itself(graph)
+    candidate = graph.get(dg.AssetKey(["release", "candidate"]))
+    assert {key.to_user_string() for key in candidate.parent_keys} >= keys & {
+        "visual/index", "visual/text", "visual/looks",
+    }  # fmt: skip
+    assert definitions.resolve_job_def("visual").description
+    blocking = {key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking}
+    assert {"pictures_can_be_read", "finds_itself"} <= blocking
 
 
 def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:

@@ -78,7 +78,11 @@ def test_the_folder_has_the_fashion_products_layout(rows: Rows, tmp_path: pathli
         styles = list(csv.DictReader(file))
     assert [row["id"] for row in styles] == [row["product_id"] for row in rows[:6]]
     assert styles[0]["articleType"] == rows[0]["type"]
-    assert {path.name for path in tmp_path.iterdir()} == {"photos.zip", "styles.csv.gz"}
+    with (tmp_path / "attributes.csv").open() as file:
+        assert [row["pattern"] for row in csv.DictReader(file)] == [
+            json.loads(row["attributes"])["pattern"] for row in rows[:6]
+        ]
+    assert {path.name for path in tmp_path.iterdir()} == {"photos.zip", "styles.csv.gz", "attributes.csv"}
 
 
 def test_boxes_hold_exactly_their_product(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

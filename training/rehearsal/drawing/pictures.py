@@ -38,6 +38,11 @@ STYLES = (
 )  # fmt: skip
 """Columns of ``styles.csv.gz`` in the fashion-products layout."""
 
+ATTRIBUTES = (
+    "product_id", "type", "colour", "pattern", "season", "name", "category", "department", "brand",
+)  # fmt: skip
+"""Columns of ``attributes.csv``: all that is known of a picture, pattern included."""
+
 Row = Mapping[str, Any]
 
 
@@ -75,7 +80,7 @@ def picture(product: Row, size: int = SIZE) -> Image.Image:
 def write_catalogue(
     products: Sequence[Row], folder: pathlib.Path, size: int = SIZE, photos_of: pathlib.Path | None = None
 ) -> int:
-    """Draw all goods in the fashion-products layout: ``photos.zip`` and ``styles.csv.gz``.
+    """Draw all goods in the fashion-products layout: ``photos.zip`` and ``styles.csv.gz``; and ``attributes.csv``.
 
     Args:
         products: Rows of the atelier's products table; content and services are left out.
@@ -88,9 +93,11 @@ def write_catalogue(
     """
     folder.mkdir(parents=True, exist_ok=True)
     goods = [product for product in products if product["kind"] == "good"]
-    photos, table = io.BytesIO(), io.StringIO()
+    photos, table, every = io.BytesIO(), io.StringIO(), io.StringIO()
     writer = csv.DictWriter(table, STYLES, lineterminator="\n")
+    known = csv.DictWriter(every, ATTRIBUTES, lineterminator="\n", extrasaction="ignore", restval="")
     writer.writeheader()
+    known.writeheader()
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(zipfile.ZipFile(photos, "w", zipfile.ZIP_STORED))
         real = stack.enter_context(zipfile.ZipFile(photos_of / PHOTOS)) if photos_of is not None else None
@@ -106,7 +113,9 @@ def write_catalogue(
                 "baseColour": attributes["colour"], "season": attributes["season"], "year": "",
                 "usage": attributes.get("fit", ""), "productDisplayName": product["name"],
             })  # fmt: skip
+            known.writerow({**attributes, **product})
     write_whole(folder / "photos.zip", photos.getvalue())
+    write_whole(folder / "attributes.csv", every.getvalue().encode())
     write_whole(folder / "styles.csv.gz", gzip.compress(table.getvalue().encode(), mtime=0))
     return len(goods)
 

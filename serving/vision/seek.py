@@ -1,0 +1,193 @@
+"""From pixels, words or a product to the rows of the index that answer: the work of one thread.
+
+Belongs here: the order of the steps. Does not belong here: the steps, HTTP, the shopper's taste (`personal.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.visual import WHOLE
+from serving.engine.items import Mask
+from serving.vision.boxes import Box, Detection, around, at_point, iou
+from serving.vision.decode import Photo, decode
+from serving.vision.index import Found, Index, Wish, best_rows
+from serving.vision.models import Spent, Trait, Visual
+
+SAME_PLACE = 0.75
+"""Intersection over union above which two boxes are of one item, whatever their classes."""
+
+NAMED = 0.2
+"""What bearing all words of a query counts, in cosine."""
+
+VOTERS = 10
+"""Nearest rows that vote for the shard of an item whose class nobody told."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What of a photo is wanted; nothing set: all that is found.
+
+    Attributes:
+        box: This box.
+        point: The item at this point, as shares of width and height.
+    """
+
+    box: Box | None = None
+    point: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+    """One item, and what looks like it.
+
+    Attributes:
+        found: Where it is in the photo.
+        traits: What the attribute heads say.
+        vector: float32[d].
+        shard: Shard that was searched, empty for all.
+        rows: int64[K], best first.
+        similar: float32[K].
+    """
+
+    found: Detection
+    traits: dict[str, Trait]
+    vector: NDArray[np.float32]
+    shard: str
+    rows: NDArray[np.int64]
+    similar: NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """What was made of a photo.
+
+    Attributes:
+        width: Of the upright photo.
+        height: Likewise.
+        seen: Its items, the surest first.
+        notes: Stated deviations.
+    """
+
+    width: int
+    height: int
+    seen: list[Seen]
+    notes: list[str]
+
+
+def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, spent: Spent) -> View:
+    """Decode a photo, find its items, and search for each.
+
+    Args:
+        visual: The models.
+        content: The file.
+        aim: What of it is wanted.
+        wish: What results must be.
+        count: Rows per item.
+        spent: Where the time is counted.
+
+    Raises:
+        PictureError: The photo cannot be used.
+        GraphError: A graph failed.
+    """
+    with spent.step("decode"):
+        photo = decode(content)
+    notes: list[str] = []
+    found = _aimed(visual, photo, aim, spent, notes)
+    if not found:
+        return View(photo.width, photo.height, [], notes)
+    vectors, traits = visual.embedder.embed(photo.image, [one.box for one in found], spent)
+    with spent.step("search"):
+        allowed = visual.index.allowed(wish)
+        shards = [
+            _shard(visual.index, one, vector, allowed) for one, vector in zip(found, vectors, strict=True)
+        ]
+        answers = search_each(visual.index, vectors, shards, allowed, count)
+    seen = [
+        Seen(one, told, vector, shard, *answer)
+        for one, told, vector, shard, answer in zip(found, traits, vectors, shards, answers, strict=True)
+    ]
+    return View(photo.width, photo.height, one_per_place(seen), notes)
+
+
+def one_per_place(seen: Sequence[Seen]) -> list[Seen]:
+    """Items without those that another class claims too: where a box has two classes, the shop's own goods decide.
+
+    A blazer that is found as top and as outer wear is shown as what more alike products were found of.
+    """
+    best = [float(one.similar[0]) if len(one.similar) else -1.0 for one in seen]
+    kept: list[int] = []
+    for place in sorted(range(len(seen)), key=lambda place: (-best[place], place)):
+        box = np.array(seen[place].found.box, np.float32)
+        others = np.array([seen[other].found.box for other in kept], np.float32).reshape(-1, 4)
+        if float(iou(box, others).max(initial=0.0)) <= SAME_PLACE:
+            kept.append(place)
+    return [seen[place] for place in sorted(kept)]
+
+
+def search_each(
+    index: Index, vectors: NDArray[np.float32], shards: Sequence[str], allowed: Mask, count: int
+) -> list[Found]:
+    """Search for several vectors, each in its own shard; those of one shard read it once."""
+    answers: dict[int, Found] = {}
+    for shard in dict.fromkeys(shards):
+        places = [place for place, other in enumerate(shards) if other == shard]
+        for place, answer in zip(places, index.search(vectors[places], shard, allowed, count), strict=True):
+            answers[place] = answer
+    return [answers[place] for place in range(len(shards))]
+
+
+def blend(
+    index: Index, vectors: NDArray[np.float32], allowed: Mask, borne: NDArray[np.float32], count: int
+) -> Found:
+    """Rows for words: by what they look like, and by how many of the words their products bear.
+
+    A vector of words knows no brands and few rare words; the names do. Rows that bear the most words are looked
+    for on their own, so that none is missed for lying far away.
+
+    Args:
+        index: The index.
+        vectors: float32[1, d] of the words.
+        allowed: bool[N].
+        borne: float32[N], share of the words that each row's products bear.
+        count: Rows wanted.
+
+    Returns:
+        Rows and cosine + `NAMED` x share, best first.
+    """
+    ((rows, _),) = index.search(vectors, "", allowed, count)
+    most = float(borne[allowed].max(initial=0.0))
+    if most > 0:
+        ((named, _),) = index.search(vectors, "", allowed & (borne >= most), count)
+        rows = np.union1d(rows, named)
+    return best_rows(rows, index.vectors[rows] @ vectors[0] + NAMED * borne[rows], count)
+
+
+def _aimed(visual: Visual, photo: Photo, aim: Aim, spent: Spent, notes: list[str]) -> list[Detection]:
+    if aim.box is not None:
+        return [Detection(aim.box, "", 1.0)]
+    found = visual.detector.find(photo, spent)
+    if aim.point is None:
+        return found
+    at = at_point(found, *aim.point)
+    if at is None:
+        notes.append("nothing_found_at_point")
+        at = Detection(around(*aim.point, photo.width, photo.height), "", 0.0)
+    return [at]
+
+
+def _shard(index: Index, found: Detection, vector: NDArray[np.float32], allowed: Mask) -> str:
+    """The shard that answers for an item: its class's, or where nobody told it, that of most of its nearest."""
+    if found.label:
+        return index.searched(found.label)
+    ((rows, _),) = index.search(vector[None], "", allowed, VOTERS)
+    if not len(rows):
+        return ""
+    votes = np.bincount(index.shard[rows], minlength=len(index.shards))
+    best = int(votes.argmax())
+    name = index.shards[best]
+    return name if 2 * int(votes[best]) > len(rows) and name != WHOLE else ""

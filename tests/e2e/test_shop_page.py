@@ -1,0 +1,241 @@
+"""The shop page in a real browser: a photo, its items by keyboard, looks, words, and a feed that follows."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orchestration.cli.doctor import browser
+from tests.e2e.window import make_window, photo
+from tests.integration.serving.conftest import Shop, process, wait_for
+from tests.screenshots import FLAGS
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        browser() is None, reason="no Chromium here; `continuum doctor --install-browser` installs it"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return make_window(tmp_path_factory.mktemp("window"))
+
+
+@pytest.fixture(scope="module")
+def server(window: Shop) -> Iterator[str]:
+    with process(window) as (_, address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, server: str) -> Iterator[Any]:
+    """Open the page; afterwards no error was logged and no other host was asked."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_page(path: str = "/shop", **options: Any) -> Any:
+        context = chromium.new_context(**options)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((server, "blob:")) else problems.append(r.url))
+        page.goto(server + path)
+        page.wait_for_selector("#feed-list .good")
+        contexts.append(context)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pictures")
+    photo("shirt", "", "sneakers", "").save(folder / "items.jpg", quality=92)
+    Image.new("RGB", (600, 600), (252, 252, 252)).save(folder / "empty.jpg")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    return {path.stem: str(path) for path in folder.iterdir()}
+
+
+def feed(page: Any) -> list[str]:
+    return [li.get_attribute("data-product") for li in page.locator("#feed-list .good").all()]
+
+
+def events(window: Shop) -> list[dict[str, Any]]:
+    with sqlite3.connect(window.inbox) as connection:
+        return [json.loads(raw) for (raw,) in connection.execute("SELECT raw FROM events ORDER BY rowid")]
+
+
+def test_a_photo_is_searched_and_its_items_chosen_by_keyboard(
+    visit: Any, pictures: dict[str, str], window: Shop
+) -> None:
+    page = visit()
+    page.set_input_files("#file", pictures["items"])
+    page.wait_for_selector("#spots .spot")
+    spots = page.locator("#spots .spot")
+    assert spots.count() == 2
+    assert page.locator("#said").inner_text() == "2 items found"
+    first = page.locator("#results-title").inner_text()
+    shown = page.locator("#results-list .good").first.get_attribute("data-product")
+    spots.nth(1).focus()
+    page.keyboard.press("Enter")
+    assert spots.nth(1).get_attribute("aria-pressed") == "true"
+    assert spots.nth(0).get_attribute("aria-pressed") == "false"
+    assert page.locator("#results-title").inner_text() != first
+    assert page.locator("#results-list .good").first.get_attribute("data-product") != shown
+    assert page.locator("#results-list .why").first.inner_text().startswith("Closest match")
+    for box in ("left", "top", "width", "height"):
+        assert spots.nth(1).evaluate(f"(spot) => spot.style.{box}").endswith("%")
+    (search,) = [event for event in events(window) if event["action"] == "visual_search"][-1:]
+    assert search["session_id"].startswith("visit-")
+    assert search["detail"]["objects"] == 2
+
+
+def test_a_look_is_completed_and_the_feed_follows_each_step(
+    visit: Any, pictures: dict[str, str], window: Shop
+) -> None:
+    page = visit()
+    before = feed(page)
+    assert "many buy" in page.locator("#feed-about").inner_text()
+    page.set_input_files("#file", pictures["items"])
+    page.wait_for_selector("#results-list .good")
+    good = page.locator("#results-list .good").first
+    product = good.get_attribute("data-product")
+    good.locator("button[data-act=look]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results-list .part")
+    parts = [part.inner_text().lower() for part in page.locator("#results-list .part").all()]
+    assert len(parts) >= 2
+    assert len(set(parts)) == len(parts)
+    assert "Goes with" in page.locator("#results-title").inner_text()
+    page.wait_for_selector("#feed-about:has-text('on this visit')")
+    after = feed(page)
+    assert after != before
+    (click,) = [event for event in events(window) if event["action"] == "click"][-1:]
+    assert click["product_id"] == product
+    assert len(click["decision_id"]) == 32
+    decision = page.locator("#feed-list").get_attribute("data-decision")
+    page.locator("#feed-list .good .open").nth(3).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results-title:has-text('Similar to')")
+    page.wait_for_selector(f"#feed-list:not([data-decision='{decision}'])")
+    assert feed(page) != after
+    page.locator("#feed-list button[data-act=basket]").first.click()
+    wait_for(lambda: events(window)[-1]["action"] == "add_to_cart")
+    for why in page.locator("#feed-list .why").all():
+        assert why.inner_text().strip()
+
+
+def test_a_spot_beside_the_items_can_be_asked_about(visit: Any, pictures: dict[str, str]) -> None:
+    page = visit()
+    page.set_input_files("#file", pictures["items"])
+    page.wait_for_selector("#spots .spot")
+    box = page.locator("#photo").bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+    page.wait_for_selector("#spots .spot:only-child")
+    assert page.locator("#results-list .good").count() > 0
+
+
+def test_nothing_found_and_what_is_no_photo_are_said_plainly(visit: Any, pictures: dict[str, str]) -> None:
+    page = visit()
+    page.set_input_files("#file", pictures["empty"])
+    page.wait_for_selector("#results-title:has-text('Nothing found')")
+    assert "closer" in page.locator("#results-about").inner_text()
+    assert page.locator("#spots .spot").count() == 0
+
+
+def test_a_file_that_is_no_photo_is_refused_in_words(
+    chromium: Any, server: str, pictures: dict[str, str]
+) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(server + "/shop")
+    page.set_input_files("#file", pictures["broken"])
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "not a picture" in page.locator("#problem").inner_text()
+    context.close()
+
+
+def test_words_find_products_and_say_how_they_were_read(visit: Any) -> None:
+    page = visit()
+    page.locator("#query").focus()
+    page.keyboard.type("blue without striped under 90")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results-list .good")
+    assert page.locator("#results-about").inner_text() == "Only up to 90, without striped."
+    for good in page.locator("#results-list .good").all():
+        assert "blue" in good.inner_text()
+        assert "striped" not in good.inner_text()
+        assert float(good.locator(".cost").inner_text().split(",")[0]) <= 90
+
+
+def test_the_shops_own_looks_have_hotspots(visit: Any) -> None:
+    page = visit()
+    page.locator("button.look").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#stage-title:has-text('Look 1')")
+    assert page.locator("#spots .spot").count() >= 2
+    assert page.locator("#results-list .good").count() >= 1
+
+
+def test_a_known_customer_is_served_as_such(visit: Any) -> None:
+    page = visit()
+    page.locator("#customer").fill("1001")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/shop?customer_id=1001")
+    page.wait_for_selector("#feed-about:has-text('this customer')")
+
+
+def test_the_page_fits_a_phone_in_the_dark_and_says_that_it_is_simulated(
+    visit: Any, pictures: dict[str, str]
+) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True, is_mobile=True)
+    page.set_input_files("#camera", pictures["items"])
+    page.wait_for_selector("#spots .spot")
+    page.locator("#spots .spot").first.tap()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert sum(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")[:3]) < 200
+    assert "simulated" in page.inner_text("main").lower()
+    assert "not stored" in page.inner_text("main")
+    assert page.locator("#camera").get_attribute("capture") == "environment"
+
+
+def test_photos_are_made_smaller_before_they_leave_and_are_stored_nowhere(
+    visit: Any, tmp_path: pathlib.Path, window: Shop
+) -> None:
+    secret = Image.Exif()
+    secret[0x010F] = "SecretCamera"
+    whole = photo("shirt", "", "sneakers", "", size=3000)
+    whole.save(tmp_path / "large.jpg", quality=92, exif=secret)
+    page = visit()
+    with page.expect_request("**/v1/search/image*") as sent:
+        page.set_input_files("#file", str(tmp_path / "large.jpg"))
+    body = sent.value.post_data_buffer
+    assert body is None or b"SecretCamera" not in body
+    page.wait_for_selector("#spots .spot")
+    assert page.evaluate("() => document.getElementById('photo').width") == 1600
+    kept = [
+        path for path in window.home.rglob("*") if path.is_file() and b"SecretCamera" in path.read_bytes()
+    ]
+    assert kept == []

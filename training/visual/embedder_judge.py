@@ -1,0 +1,183 @@
+"""How good an embedder is, by the judges of its config, and which weight colour should have.
+
+Belongs here: who is asked what, of the validation or the test part. Does not belong here: the metrics
+(`training/evaluation/retrieval.py`), pictures of good and bad answers (`review.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from training.evaluation import retrieval
+from training.visual.config import Judge
+from training.visual.embedder_data import LEARN, TEST, VALIDATE, Ints, Samples
+from training.visual.embedder_export import embed
+
+SHARES = tuple(round(0.05 * step, 2) for step in range(1, 15))
+BATCH = 64
+SHOWN = 8
+"""Answers that are shown, also where fewer count."""
+
+SIMPLER = 0.001
+"""Shares whose judgement is this near to the best are as good; the smallest of them is taken."""
+
+Vectors = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What one judge saw.
+
+    Attributes:
+        judge: Who.
+        queries: int64[Q] rows.
+        found: int64[Q, max(k, SHOWN)] rows of the gallery, best first.
+        value: float64[Q], the number of each query; its mean is the judge's.
+        gallery: Size of the gallery.
+    """
+
+    judge: Judge
+    queries: Ints
+    found: Ints
+    value: Floats
+    gallery: int
+
+    @property
+    def mean(self) -> float:
+        """The judge's number."""
+        return float(self.value.mean()) if len(self.value) else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the exported graph is worth.
+
+    Attributes:
+        outputs: Of the graph for all rows, by name.
+        validation: Number by judge, on the validation part.
+        answers: What each judge saw of the test part.
+        share: Weight of colour.
+        tried: Judgement on the validation part by weight of colour.
+        accuracy: By attribute, see `attribute_accuracy`.
+        self_first: Share of pictures that no other is more similar to than themselves.
+        int8_loss: What an int8 graph loses on the validation part; None if none was made.
+    """
+
+    outputs: dict[str, Vectors]
+    validation: dict[str, float]
+    answers: list[Answers]
+    share: float
+    tried: dict[float, float]
+    accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+    self_first: float
+    int8_loss: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """All of them by metric."""
+        return {
+            **{answers.judge.name: answers.mean for answers in self.answers},
+            **{f"validation_{name}": value for name, value in self.validation.items()},
+            **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
+            "self_first": self.self_first,
+            "colour_share": self.share,
+            **({} if self.int8_loss is None else {"int8_loss": self.int8_loss}),
+        }
+
+
+def embed_rows(session: ort.InferenceSession, samples: Samples, rows: Ints) -> dict[str, Vectors]:
+    """All outputs of a graph for some rows, by name, in blocks so that few squares are in memory."""
+    blocks = [embed(session, samples.take(rows[at : at + BATCH]), BATCH) for at in range(0, len(rows), BATCH)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def reshare(vectors: Vectors, colour_dim: int, old: float, new: float) -> Vectors:
+    """Unit vectors with another weight of their colour part."""
+    if not colour_dim:
+        return vectors
+    shape, colour = vectors[:, :-colour_dim], vectors[:, -colour_dim:]
+    return np.concatenate(
+        [shape * np.float32(np.sqrt((1 - new) / (1 - old))), colour * np.float32(np.sqrt(new / old))], 1
+    )
+
+
+def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answers:
+    """Ask one judge.
+
+    Args:
+        samples: All pictures.
+        judge: Who is asked.
+        vectors: float32[N, d] of all rows.
+        part: Split of the queries, TEST or VALIDATE; rows of it are never in the queries' own gallery.
+    """
+    codes, _ = samples.joint(judge.labels)
+    rows = samples.of(judge.queries)
+    queries = rows[(samples.split[rows] == part) & (codes[rows] >= 0)]
+    gallery = samples.of(judge.gallery)
+    if judge.gallery == judge.queries:
+        hidden = (TEST,) if part == TEST else (TEST, VALIDATE)
+        gallery = gallery[~np.isin(samples.split[gallery], hidden)]
+    near, similarity = retrieval.nearest(vectors[queries], vectors[gallery], max(judge.k, SHOWN))
+    shown = gallery[near]
+    found, similarity = shown[:, : judge.k], similarity[:, : judge.k]
+    if not len(queries):
+        value: Floats = np.zeros(0)
+    elif judge.kind == "recall":
+        value = retrieval.recall_at(codes[queries], codes[found], judge.k)
+    elif judge.kind == "precision":
+        value = retrieval.precision_at(codes[queries], codes[found], judge.k)
+    else:
+        votes = retrieval.knn_votes(codes[found], similarity, int(codes.max()) + 1)
+        value = (votes == codes[queries]).astype(np.float64)
+    return Answers(judge, queries, shown, value, len(gallery))
+
+
+def choose_share(
+    samples: Samples, judges: Sequence[Judge], vectors: Vectors, colour_dim: int, share: float
+) -> tuple[float, dict[float, float]]:
+    """The weight of colour that the judges like best on the validation part.
+
+    Args:
+        samples: All pictures.
+        judges: Who is asked; weighted by their weights.
+        vectors: float32[N, d] of all rows, with the weight ``share``.
+        colour_dim: Width of the colour part.
+        share: See above.
+
+    Returns:
+        The weight, and the judgement of each weight that was tried.
+    """
+    tried: dict[float, float] = {}
+    weighing = [judge for judge in judges if judge.weight > 0]
+    for new in SHARES:
+        other = reshare(vectors, colour_dim, share, new)
+        means = [judged(samples, judge, other, VALIDATE).mean for judge in weighing]
+        tried[new] = float(np.average(means, weights=[judge.weight for judge in weighing]))
+    best = max(tried.values())
+    return min(new for new, value in tried.items() if value >= best - SIMPLER), tried
+
+
+def attribute_accuracy(
+    samples: Samples, outputs: dict[str, Vectors], part: int
+) -> dict[str, tuple[float, Ints, Ints]]:
+    """By attribute: accuracy on a part, and the true and the told value of its rows."""
+    found = {}
+    for output, logits in outputs.items():
+        name = output.removeprefix("attr_")
+        if name == output:
+            continue
+        truth = samples.labels[name]
+        rows = np.flatnonzero((samples.split == part) & (truth >= 0) & (truth < samples.learned[name]))
+        told = logits[rows].argmax(1)
+        found[name] = float((told == truth[rows]).mean()) if len(rows) else float("nan"), truth[rows], told
+    return found
+
+
+__all__ = [
+    "LEARN", "TEST", "VALIDATE", "Answers", "attribute_accuracy", "choose_share", "embed_rows", "judged", "reshare",
+]  # fmt: skip

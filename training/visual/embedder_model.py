@@ -1,0 +1,113 @@
+"""The embedder: a picture becomes one unit vector, of which a part tells colour, and its attributes.
+
+The vector is [sqrt(1 - w) shape, sqrt(w) colour] of two unit vectors, so that one dot product is the weighted
+mean of the two cosines, and an index needs to know nothing of it.
+
+Belongs here: the network. Does not belong here: its trunk (`trunk.py`, `hub.py`), losses, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.visual.colour import ColourDescriptor
+from training.visual.trunk import MEAN, SCALE
+
+HIDDEN = 128
+FIRST_SHARE = 0.3
+HEAD = "head_"
+"""Before a head's name: `ModuleDict` has methods called ``type`` and the like."""
+
+
+class Parts(NamedTuple):
+    """What the network makes of pictures.
+
+    Attributes:
+        shape: Unit vectors float[B, dim - colour_dim].
+        colour: Unit vectors float[B, colour_dim].
+        attributes: Logits float[B, values] by name.
+    """
+
+    shape: Tensor
+    colour: Tensor
+    attributes: dict[str, Tensor]
+
+
+class GeM(nn.Module):
+    """Generalised mean over places, with the exponent 3 (Radenovic et al. 2019)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Not negative float[B, C, H, W] to float[B, C]."""
+        return ((features * features * features).mean((2, 3)) + 1e-6).pow(1.0 / 3.0)
+
+
+class Embedder(nn.Module):
+    """Trunk, pooling, the two parts of the vector, attribute heads.
+
+    Args:
+        trunk: Gives maps of stride 16 and 32; see `trunk.Lite0`.
+        dim: Width of the vector.
+        colour_dim: How much of it tells colour.
+        attributes: Number of values by attribute.
+        dropout: Of pooled features while training.
+    """
+
+    share: Tensor
+
+    def __init__(
+        self, trunk: nn.Module, dim: int, colour_dim: int, attributes: Mapping[str, int], dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        width, middle = int(trunk.width), int(trunk.middle_width)  # type: ignore[arg-type]
+        self.pool = GeM()
+        self.dropout = nn.Dropout(dropout)
+        self.shape = nn.Linear(width, dim - colour_dim)
+        self.colour_dim = colour_dim
+        if colour_dim:
+            self.seen = ColourDescriptor(middle)
+            self.context = nn.Linear(width, HIDDEN // 2)
+            self.colour = nn.Sequential(
+                nn.Linear(self.seen.width + HIDDEN // 2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, colour_dim)
+            )
+        self.heads = nn.ModuleDict(
+            {f"{HEAD}{name}": nn.Linear(width + colour_dim, values) for name, values in attributes.items()}
+        )
+        self.register_buffer("share", torch.tensor(FIRST_SHARE if colour_dim else 0.0))
+
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the heads, in the order of the outputs."""
+        return sorted(name.removeprefix(HEAD) for name in self.heads)
+
+    def parts(self, rgb: Tensor, half: Tensor, full: Tensor) -> Parts:
+        """From pictures float[B, 3, S, S] in 0..1 and the trunk's two maps to what is made of them."""
+        pooled = self.dropout(self.pool(full))
+        shape = nn.functional.normalize(self.shape(pooled), dim=-1)
+        if self.colour_dim:
+            seen = torch.cat([self.seen(rgb, half), nn.functional.relu(self.context(pooled))], 1)
+            colour = nn.functional.normalize(self.colour(seen), dim=-1)
+        else:
+            colour = shape[:, :0]
+        both = torch.cat([pooled, colour], 1)
+        return Parts(shape, colour, {n.removeprefix(HEAD): h(both) for n, h in self.heads.items()})
+
+    def join(self, parts: Parts) -> Tensor:
+        """One unit vector float[B, dim] of both parts."""
+        return join(parts.shape, parts.colour, self.share)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """uint8[B, S, S, 3] to unit vectors float[B, dim] and each attribute's logits, in order of their names."""
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        half, full = self.trunk((values - MEAN) / SCALE)
+        parts = self.parts(values / 255.0, half, full)
+        return (self.join(parts), *(parts.attributes[name] for name in self.attributes))
+
+
+def join(shape: Tensor, colour: Tensor, share: Tensor) -> Tensor:
+    """Put both parts into one unit vector, see the module's text."""
+    return torch.cat([torch.sqrt(1 - share) * shape, torch.sqrt(share) * colour], 1)
