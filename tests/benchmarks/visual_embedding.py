@@ -71,7 +71,12 @@ def names(bench: Bench) -> Outcome:
 
     folder, embedder = bench.folder("text"), trained(bench, "fashion")
     config = text_config(bench, folder)
-    bundle = _finished(folder, config, ("embedder",))
+    given = "text" in bench.bundles
+    bundle = read_bundle(folder) if given else _finished(folder, config, ("embedder",))
+    if given and bundle.details["embedder_sha256"] != embedder.details["sha256"]:
+        raise ValueError(
+            "--bundle text speaks of another embedder than fashion's; expected one trained on it"
+        )
     if bundle is None or bundle.details["embedder_sha256"] != embedder.details["sha256"]:
         bundle = train(config, bench.progress)
     told = bundle.metrics
@@ -99,6 +104,8 @@ def _embedder(bench: Bench, name: str, metrics: tuple[str, ...]) -> Outcome:
     about = {
         "run": bundle.run_id, "graph": bundle.details["sha256"][:16], "data": bundle.details["data"][:16],
         "base": bundle.details["settings"]["base"], "epochs": bundle.config["params"]["epochs"],
+        "size": bundle.config["params"]["size"], "train_size": bundle.config["params"]["train_size"],
+        "colour_share": bundle.details["colour_share"],
         "queries": {key: kept["queries"][key] for key in metrics if key in kept["queries"]},
         "galleries": {key: kept["galleries"][key] for key in metrics if key in kept["galleries"]},
     }  # fmt: skip
@@ -134,6 +141,8 @@ def trained(bench: Bench, name: str) -> Bundle:
     from training.visual.embedder_train import train
 
     folder = bench.folder(name)
+    if name in bench.bundles:  # It is measured as it is, whatever it was trained with.
+        return read_bundle(folder)
     config = (grocery_config if name == "grocery" else fashion_config)(bench, folder)
     return _finished(folder, config) or train(config, bench.progress)
 
