@@ -26,6 +26,12 @@ MICROSECONDS_PER_DAY = 86_400_000_000
 PAIR_HALF_LIVES = (14, 45, 120)
 CUSTOMER_HALF_LIVES = (28, 90)
 STORE_HALF_LIVES = (7, 28, 90)
+OWN_STORE_HALF_LIFE = 90
+GAP_FLOOR = 0.5
+"""Days; shorter gaps between two baskets with a product count as this long."""
+
+GAP_PRIOR = (5.0, 3.4)
+"""How many gaps of which logarithm (30 days) a product is taken to have had before the first."""
 
 CUSTOMER_COLUMNS = (
     "c_orders",  # baskets so far
@@ -65,6 +71,14 @@ CUSTOMER_TYPE_COLUMNS = tuple(f"ct_{name}" for name in PAIR_COLUMNS)
 CUSTOMER_CATEGORY_COLUMNS = tuple(f"cc_{name}" for name in PAIR_COLUMNS)
 """View `customer_category`, keys customer_id and category, likewise."""
 
+CUSTOMER_STORE_PRODUCT_COLUMNS = (
+    "cs_orders",  # baskets of the customer with the product in that store so far
+    "cs_last_at",  # the latest of them; the row's time
+    "cs_decay_90",
+)
+"""View `customer_store_product`, keys customer_id, store_id and product_id, one row per basket with the
+product in the store."""
+
 PRODUCT_COLUMNS = (
     "p_orders_1", "p_orders_7", "p_orders_28",  # baskets with it in the last n whole days
     "p_customers_28",  # distinct customers in the last 28 days
@@ -75,6 +89,8 @@ PRODUCT_COLUMNS = (
     "p_list_price_28",  # mean list price, likewise
     "p_discount_orders_28",  # baskets below list price in the last 28 days
     "p_first_at",  # first sale
+    "p_gaps",  # gaps between successive baskets of one customer with it so far
+    "p_log_gap",  # sum of the natural logarithms of their lengths in days, each at least GAP_FLOOR
 )  # fmt: skip
 """View `product`, key product_id, a row per product and midnight (UTC) with a sale in the 28 days before."""
 
@@ -92,7 +108,7 @@ RANKER_FEATURES = (
     "c_orders", "c_since", "c_gap", "c_due", "c_size", "c_variety", "c_discounted", "c_private", "c_line_value",
     "p_orders_1", "p_orders_7", "p_orders_28", "p_trend", "p_recent", "p_per_customer", "p_repeat", "p_price",
     "p_depth", "p_discounted",
-    "s_d7", "s_d28", "s_d90",
+    "p_gap", "s_d7", "s_d28", "s_d90", "cs_d90",
     "x_display", "x_mailer", "hour", "weekday",
     "encoder_score", "co_bought",
 )  # fmt: skip
@@ -116,6 +132,7 @@ def ranker_features(
     cc: Mapping[str, Array],
     p: Mapping[str, Array],
     s: Mapping[str, Array],
+    cs: Mapping[str, Array],
     x: Mapping[str, Array],
     encoder_score: Array,
     co_bought: Array,
@@ -134,6 +151,7 @@ def ranker_features(
         cc: CUSTOMER_CATEGORY_COLUMNS, arrays of M.
         p: PRODUCT_COLUMNS, arrays of M.
         s: STORE_PRODUCT_COLUMNS for the request's store, arrays of M.
+        cs: CUSTOMER_STORE_PRODUCT_COLUMNS for the request's store, arrays of M.
         x: ``x_display`` and ``x_mailer``, 0 or 1, arrays of M.
         encoder_score: The encoder's score of each candidate, array of M.
         co_bought: Sum over the customer's products of decayed count times co-purchase score, divided by
@@ -185,9 +203,11 @@ def ranker_features(
         "p_price": p["p_price_28"],
         "p_depth": 1 - p["p_price_28"] / xp.maximum(p["p_list_price_28"], 0.01),
         "p_discounted": p["p_discount_orders_28"] / in_28,
+        "p_gap": (p["p_log_gap"] + GAP_PRIOR[0] * GAP_PRIOR[1]) / (p["p_gaps"] + GAP_PRIOR[0]),
         "s_d7": s["s_decay_7"] * xp.exp2(-s_age / 7),
         "s_d28": s["s_decay_28"] * xp.exp2(-s_age / 28),
         "s_d90": s["s_decay_90"] * xp.exp2(-s_age / 90),
+        "cs_d90": cs["cs_decay_90"] * xp.exp2(-(now - cs["cs_last_at"]) / OWN_STORE_HALF_LIFE),
         "x_display": x["x_display"], "x_mailer": x["x_mailer"],
         "hour": (now % 1) * 24, "weekday": (now // 1 + 4) % 7,
         "encoder_score": encoder_score, "co_bought": co_bought,

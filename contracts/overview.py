@@ -112,20 +112,60 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     share: float
 
 
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel or a department contributes to the shop's revenue.
+
+    Attributes:
+        by: ``channel`` or ``department``.
+        name: Which.
+        share: Share of revenue.
+        revenue: Money.
+    """
+
+    by: str
+    name: str
+    share: float
+    revenue: float
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What contacts over one channel caused, by trials that held some people out at random.
+
+    Attributes:
+        channel: Of the contacts.
+        effect: Orders that one contact caused, contacted less held out.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        contacted: People who were.
+        held_out: People who were not.
+        days: After the contact, in which orders count.
+    """
+
+    channel: str
+    effect: float
+    low: float
+    high: float
+    contacted: int
+    held_out: int
+    days: int
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A group of customers who are alike.
 
     Attributes:
         name: In plain words.
-        about: What sets it apart.
+        about: What sets it apart; empty where the name says it.
         customers: How many.
-        spend: Mean spend of one of them.
+        spend: Mean spend of one of them, or None where it was not counted.
+        cut: By what people were told apart.
     """
 
     name: str
     about: str
     customers: int
-    spend: float
+    spend: float | None = None
+    cut: str = "recency, frequency and money"
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +184,9 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         moment_days: Moments over time.
         moments: Moments by kind, the worst first.
         credits: Attribution by method and channel.
+        contributions: Revenue by channel and by department, over the days of the KPIs.
         segments: Groups of customers.
+        trials: What contacts cause, by channel; the surest effect first.
     """
 
     retailer: str
@@ -159,4 +201,6 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     moment_days: tuple[MomentDay, ...] = ()
     moments: tuple[MomentKind, ...] = ()
     credits: tuple[Credit, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
     segments: tuple[Segment, ...] = ()
+    trials: tuple[Trial, ...] = ()

@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contracts.outbound import Audience, Destination, OutboundError, anchor_destination, check_outbound
+from contracts.policy import ActionPolicy, PolicyError, check_policy
+
 RETAILERS = pathlib.Path(__file__).resolve().parent.parent / "orchestration" / "retailers"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -40,6 +43,20 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_hours_between: float = 0.0
 
 
+class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number of the shop that must not have fallen when a release is to be promoted.
+
+    Attributes:
+        kpi: Name of a KPI (`orchestration/lake/kpis.py`).
+        most_drop: Share by which it may be worse than in the days before.
+        days: Latest days, compared with as many before.
+    """
+
+    kpi: str
+    most_drop: Share = 0.2
+    days: Positive = 28
+
+
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a challenger must show on the frozen set.
 
@@ -47,10 +64,12 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least_ratio: Lower bound of its NDCG@10 over the best baseline's must exceed this; below 1 only for
             shops (or tests) with too few requests for a narrow interval.
         approval: ``gate``: a challenger that passes becomes champion; ``person``: it waits for one.
+        guards: Numbers of the shop that must not have fallen.
     """
 
     least_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     approval: Literal["gate", "person"] = "gate"
+    guards: tuple[Guard, ...] = ()
 
 
 Path = str | tuple[str, ...]
@@ -149,6 +168,9 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         owners: Who answers for it, shown in Dagster.
         connections: Addresses of databases by name; ``${VARIABLE}`` is read from the environment when used.
         mapping: Feeds of the source ``files``, by name.
+        audiences: Who leaves the platform, by name.
+        destinations: Files, tables and webhooks that they go to, by name.
+        actions: Whether, how and how often the shop contacts people (`contracts.policy`).
     """
 
     name: str
@@ -170,6 +192,9 @@ class Retailer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     owners: tuple[str, ...] = ("team:personalization",)
     connections: dict[str, str] = {}
     mapping: dict[str, Feed] = {}
+    audiences: dict[str, Audience] = {}
+    destinations: dict[str, Destination] = {}
+    actions: ActionPolicy = ActionPolicy()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +265,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.home / "inbox" / "decisions.sqlite"
 
     @property
+    def outbound(self) -> pathlib.Path:
+        """Outbox, record of exports, and files that have no folder of their own."""
+        return self.home / "outbound"
+
+    @property
     def keys(self) -> pathlib.Path:
         """Ed25519 signing key and public key."""
         return self.home / "keys"
@@ -304,8 +334,17 @@ def read_retailer(settings: Settings) -> Retailer:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SettingsError(f"{path.name}: {error}") from error
     check_feeds(retailer.mapping, retailer.connections, path.name)
-    anchored = {name: anchor(feed, path.resolve().parent) for name, feed in retailer.mapping.items()}
-    retailer = msgspec.structs.replace(retailer, mapping=anchored)
+    try:
+        check_outbound(retailer.audiences, retailer.destinations, retailer.connections, path.name)
+        check_policy(retailer.actions, path.name)
+    except (OutboundError, PolicyError) as error:
+        raise SettingsError(str(error)) from error
+    folder = path.resolve().parent
+    retailer = msgspec.structs.replace(
+        retailer,
+        mapping={name: anchor(feed, folder) for name, feed in retailer.mapping.items()},
+        destinations={n: anchor_destination(found, folder) for n, found in retailer.destinations.items()},
+    )
     if settings.last_day:
         retailer = msgspec.structs.replace(retailer, last_day=settings.last_day)
     if retailer.last_day < retailer.first_day:

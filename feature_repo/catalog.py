@@ -15,6 +15,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from contracts import features
+from contracts.predictions import PREDICTION_COLUMNS
 from feature_repo import transforms
 from feature_repo.transforms.product import CHANGE_AFTER
 
@@ -99,13 +100,21 @@ VIEWS: dict[str, ViewSpec] = {
             "The same for all products of one category; one row per purchase.",
         ),
         ViewSpec(
+            "customer_store_product",
+            ("customer_id", "store_id", "product_id"),
+            features.CUSTOMER_STORE_PRODUCT_COLUMNS,
+            "customer_id",
+            lambda events, _: transforms.customer_store_product_rows(events),
+            "How often a customer buys a product in one store; one row per purchase there.",
+        ),
+        ViewSpec(
             "product",
             ("product_id",),
             features.PRODUCT_COLUMNS,
             "product_id",
             lambda events, _: transforms.product_rows(events),
-            "Popularity and trend over 1, 7 and 28 days, reach, repeat customers, price and discount of a "
-            "product; one row per midnight at which a value changes.",
+            "Popularity and trend over 1, 7 and 28 days, reach, repeat customers and their rhythm, price and "
+            "discount of a product; one row per midnight at which a value changes.",
             reach=CHANGE_AFTER,
             at_midnight=True,
         ),
@@ -120,6 +129,31 @@ VIEWS: dict[str, ViewSpec] = {
     )
 }
 """All views by name."""
+
+
+def _not_computed(events: ir.Table, products: ir.Table) -> ir.Table:
+    raise UnknownViewError("predictions are stored by the models' own run, not computed from events")
+
+
+PREDICTIONS = ViewSpec(
+    "customer_prediction",
+    ("customer_id",),
+    PREDICTION_COLUMNS,
+    "customer_id",
+    _not_computed,
+    "What the models said of a customer: churn, value, next visit, intent, effect of a contact, segments; one row per "
+    "moment of predicting, so a join at an earlier moment sees the prediction that was known then.",
+)
+"""A view whose rows are written by `orchestration/lake/predictions.py`; it exists once the first are."""
+
+
+def stored(name: str) -> ViewSpec:
+    """The view of that name, computed from events or not.
+
+    Raises:
+        UnknownViewError: No such view.
+    """
+    return PREDICTIONS if name == PREDICTIONS.name else view(name)
 
 
 def view(name: str) -> ViewSpec:

@@ -22,6 +22,7 @@ _STORED = {
     "cc": features.CUSTOMER_CATEGORY_COLUMNS,
     "p": features.PRODUCT_COLUMNS,
     "s": features.STORE_PRODUCT_COLUMNS,
+    "cs": features.CUSTOMER_STORE_PRODUCT_COLUMNS,
 }
 _OTHER_MODELS = ("encoder_score", "co_bought")
 _TAKEN = {*(name for names in _STORED.values() for name in names), *REQUEST_COLUMNS, *_OTHER_MODELS}

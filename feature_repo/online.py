@@ -16,7 +16,7 @@ from typing import Any
 from feast import FeatureStore
 
 from contracts.settings import Settings, read_retailer
-from feature_repo.catalog import VIEWS, view
+from feature_repo.catalog import VIEWS, stored
 from feature_repo.snapshots import attach, connect, quoted
 from feature_repo.store import open_store
 from feature_repo.views import build_definitions
@@ -88,7 +88,7 @@ def materialize(
         raise ValueError(f"window is {start} to {end}; expected two times with a zone, in order")
     store = open_store(settings, environment)
     written = []
-    for name in VIEWS if views is None else [view(name).name for name in views]:
+    for name in VIEWS if views is None else [stored(name).name for name in views]:
         begun = time.perf_counter()
         first = start
         if views is None and name not in WHOLE_WINDOW:
@@ -144,6 +144,6 @@ def _newest(settings: Settings, name: str) -> dt.datetime | None:
 def _entities_between(settings: Settings, name: str, start: dt.datetime, end: dt.datetime) -> int:
     con = connect()
     attach(con, "rows", settings.features / name)
-    keys = ", ".join(quoted(key) for key in VIEWS[name].keys)
+    keys = ", ".join(quoted(key) for key in stored(name).keys)
     query = f"select count(distinct ({keys})) from rows where event_timestamp between ? and ?"
     return int(con.execute(query, [start, end]).fetchall()[0][0])

@@ -23,7 +23,7 @@ from feast.data_format import DeltaFormat
 from feast.types import Float64
 
 from contracts.settings import Retailer, Settings
-from feature_repo.catalog import VIEWS, ViewSpec
+from feature_repo.catalog import PREDICTIONS, VIEWS, ViewSpec
 from feature_repo.on_demand import MOMENT_COLUMNS, REQUEST_COLUMNS, moment_features
 
 ENTITIES: dict[str, Entity] = {
@@ -66,6 +66,7 @@ ENTITIES: dict[str, Entity] = {
 RANKER_SERVICE = "ranker_v1"
 ENCODER_SERVICE = "encoder_v1"
 MOMENT_SERVICE = "moment_v1"
+PREDICTION_SERVICE = "customer_predictions_v1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,20 @@ def build_definitions(settings: Settings, retailer: Retailer) -> Definitions:
             tags={**tags, "model": "analysis"},
         ),
     ]
-    return Definitions(list(ENTITIES.values()), list(views.values()), [moment], services)
+    listed = list(views.values())
+    if (settings.features / PREDICTIONS.name).is_dir():
+        predictions = _view(PREDICTIONS, settings, owner, tags)
+        listed.append(predictions)
+        services.append(
+            FeatureService(
+                name=PREDICTION_SERVICE,
+                features=[predictions],
+                description="What the relationship models said of a customer, as of the moment they said it.",
+                owner=owner,
+                tags={**tags, "model": "relationship"},
+            )
+        )
+    return Definitions(list(ENTITIES.values()), listed, [moment], services)
 
 
 def _view(spec: ViewSpec, settings: Settings, owner: str, tags: dict[str, str]) -> FeatureView:

@@ -12,13 +12,13 @@ import dagster as dg
 
 from contracts.settings import read_retailer, read_settings
 from orchestration import progress
-from orchestration.defs import features, intake, loop, models, people, release
+from orchestration.defs import features, intake, loop, models, outbound, people, release
 from orchestration.defs.jobs import JOB_NAMES, build_jobs
 from orchestration.resources import Shop
 
 __all__ = ["JOB_NAMES", "build_definitions", "defs"]
 
-DOMAINS = (intake, people, features, models, release, loop)
+DOMAINS = (intake, people, features, models, release, loop, outbound)
 
 
 def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.release import Manifest
 from contracts.settings import Retailer, Settings
 from orchestration.champion import release_model
+from orchestration.guarding import guard_lake
 from orchestration.judging import Frozen, Judge, baseline_ndcg, latest_frozen, read_requests
 from orchestration.training_jobs import latest_bundle
 
@@ -172,14 +173,21 @@ def judge(settings: Settings, retailer: Retailer) -> Verdict:
     }
     if champion is not None:
         means["champion"] = float(champion.ndcg.mean())
+    guards = guard_lake(settings, retailer.gate.guards)
+    broken = [found.reason for found in guards if found.reason]
+    for guard in guards:
+        numbers |= {
+            f"{guard.kpi}_{k}": v for k, v in (("before", guard.before), ("now", guard.now)) if v is not None
+        }
+    passed, reasons = spoken.passed and not broken, [*spoken.reasons, *broken]
     tags = {
-        "gate": "passed" if spoken.passed else "failed",
-        "gate_reasons": "; ".join(spoken.reasons)[:4000],
+        "gate": "passed" if passed else "failed",
+        "gate_reasons": "; ".join(reasons)[:4000],
         "ndcg_at_10": f"{means['challenger']:.6f}",
         "frozen_set": frozen.sha256,
     }
     tracking.tag_version(settings.tracking_uri, model, version, tags)
-    verdict = Verdict(version, spoken.passed, list(spoken.reasons), numbers, means)
+    verdict = Verdict(version, passed, reasons, numbers, means)
     _write_json(settings.home / "evaluation" / "VERDICT.json", asdict(verdict))
     return verdict
 

@@ -26,6 +26,8 @@ CUSTOMERS = "customers"
 """Family of churn and value."""
 VALUE_DAYS = 91
 """Horizon of value."""
+JUDGED_DAYS = {"segments": 1, "contacts": 56, "sessions": 28, "visits": 28}
+"""Families about people, and on how many of the latest days each is judged; segments have resamples for that."""
 EXPECTATIONS_FILE = "customers.npz"
 """Where the server looks for it, below ``Settings.overview`` (`serving/profiles/predictions.py`)."""
 
@@ -35,7 +37,7 @@ class TrainingJob:
     """One training run.
 
     Attributes:
-        family: ``encoder``, ``ranker`` or ``customers``.
+        family: ``encoder``, ``ranker``, ``customers`` or one of `JUDGED_DAYS`.
         config: The config file it reads.
         out: The bundle folder it writes.
     """
@@ -95,13 +97,33 @@ def prepare(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
 
 def prepare_customers(settings: Settings, retailer: Retailer) -> TrainingJob:
     """Write the config of the next run of churn and value: judged on the last `VALUE_DAYS` of the data."""
+    return _prepare(settings, retailer, CUSTOMERS, VALUE_DAYS, {"window_days": float(VALUE_DAYS)})
+
+
+def prepare_people(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
+    """Write the config of the next run of a family of `JUDGED_DAYS`."""
+    return _prepare(settings, retailer, family, JUDGED_DAYS[family], {})
+
+
+def finish_people(settings: Settings, job: TrainingJob) -> Record:
+    """Read the bundle that a run left, and make it the family's latest."""
+    from training.relationship.bundle import read_record
+
+    record = read_record(job.out)
+    _point(settings, job)
+    return record
+
+
+def _prepare(
+    settings: Settings, retailer: Retailer, family: str, judged_days: int, extra: dict[str, Any]
+) -> TrainingJob:
     from feature_repo.snapshots import delta_files
 
     version = delta_files(settings.lake / "events")[0]
     until = cut(retailer, settings.lake, version).evaluate_until
-    evaluate_from = until - dt.timedelta(days=VALUE_DAYS)
+    evaluate_from = until - dt.timedelta(days=judged_days)
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
-    out = settings.bundles / CUSTOMERS / f"{evaluate_from:%Y%m%d}-{stamp}"
+    out = settings.bundles / family / f"{evaluate_from:%Y%m%d}-{stamp}"
     config = {
         "retailer": retailer.name,
         "home": str(settings.home),
@@ -111,15 +133,15 @@ def prepare_customers(settings: Settings, retailer: Retailer) -> TrainingJob:
         "evaluate_until": until,
         "out": str(out),
         "tracking_uri": settings.tracking_uri,
-        "experiment": f"{retailer.name}-{CUSTOMERS}",
+        "experiment": f"{retailer.name}-{family}",
         "threads": os.cpu_count() or 1,
         "simulated": retailer.simulated,
-        "window_days": float(VALUE_DAYS),
+        **extra,
     }
-    path = settings.bundles / CUSTOMERS / f"{out.name}.config.json"
+    path = settings.bundles / family / f"{out.name}.config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(config, default=lambda value: value.isoformat(), indent=1))
-    return TrainingJob(CUSTOMERS, path, out)
+    return TrainingJob(family, path, out)
 
 
 def finish_customers(settings: Settings, job: TrainingJob) -> Record:

@@ -27,7 +27,9 @@ from serving.inbox.schema import InboxError
 from serving.inbox.writer import Inbox, Receipt
 from serving.limits import Limits
 from serving.metrics import Metrics
+from serving.profiles.intent import IntentModel
 from serving.profiles.live import Profiles
+from serving.profiles.outlook import Outlooks
 from serving.profiles.predictions import Predictions
 from serving.profiles.snapshot import SnapshotError, current_name, read_snapshot
 from serving.releases.holder import Holder, Refusal
@@ -118,6 +120,8 @@ class Server:
         )
         self.decisions = DecisionLog(options.decisions)
         self.predictions = Predictions(options.overview)
+        self.outlooks = Outlooks(options.overview)
+        self.intent = IntentModel(options.overview)
         self.profiles_error = ""
         self.intake = {"accepted": 0, "duplicate": 0, "refused": 0}
         answerer = Answerer(

@@ -1,7 +1,8 @@
 """``python -m training FAMILY --config FILE``: one config in, one bundle out.
 
 Exit codes: 0 the bundle is written, 1 training failed, 2 the command or the config cannot be used, 130
-interrupted. With DAGSTER_PIPES_CONTEXT in the environment, progress and metrics are also reported to Dagster.
+interrupted. Started by `torchrun`, the encoder's processes learn together and the first one writes.
+With DAGSTER_PIPES_CONTEXT in the environment, progress and metrics are also reported to Dagster.
 
 Belongs here: the command line. Does not belong here: training itself (each family's `train.py`).
 """
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
+        if int(os.environ.get("RANK", "0")) > 0:
+            _follow(given.family, given.config)
+            return 0
         with reporting(given.quiet) as (progress, report):
             report(_train(given.family, given.config, progress))
     except ConfigError as error:
@@ -55,12 +59,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _follow(family: str, path: pathlib.Path) -> None:
+    """Learn along with the process that writes."""
+    if family != "encoder":
+        raise ConfigError(f"`{family}` learns in one process; expected no torchrun")
+    from training.continuum.ranks import leave
+    from training.continuum.train import follow
+
+    follow(read_config(path, EncoderConfig))
+    leave()
+
+
 def _train(family: str, path: pathlib.Path, progress: Progress) -> Bundle:
     if family == "encoder":
         config = read_config(path, EncoderConfig)
+        from training.continuum.ranks import leave
         from training.continuum.train import train as train_encoder
 
-        return train_encoder(config, progress)
+        try:
+            return train_encoder(config, progress)
+        finally:
+            leave()
     ranker = read_config(path, RankerConfig)
     from training.ranker.train import train as train_ranker
 

@@ -78,7 +78,10 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         average: Decay per step of the running mean of all weights that is kept in the end (Polyak); 0 keeps
             the last weights.
         start: ``random``, or ``spectral``: from the co-occurrence of items (see `training.continuum.start`).
+        unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
+            are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
+        precision: ``bfloat16`` runs matrix products in 16 bits (autocast, for a GPU that has them); weights stay float32.
         loss: ``softmax`` over target and negatives, or ``bce`` with one negative per request, to compare.
         max_seconds: No further epoch starts once this much time is spent on training.
     """
@@ -119,7 +122,9 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     learn_first: bool = True
     average: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     start: Literal["random", "spectral"] = "random"
+    unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
+    precision: Literal["float32", "bfloat16"] = "float32"
     loss: Literal["softmax", "bce"] = "softmax"
     max_seconds: Rate = 600.0
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 from feature_repo.transforms.customer import customer_rows
 from feature_repo.transforms.pairs import customer_category_rows, customer_product_rows, customer_type_rows
 from feature_repo.transforms.product import product_rows
-from feature_repo.transforms.store import store_product_rows
+from feature_repo.transforms.store import customer_store_product_rows, store_product_rows
 
 __all__ = [
     "customer_category_rows",
     "customer_product_rows",
     "customer_rows",
+    "customer_store_product_rows",
     "customer_type_rows",
     "product_rows",
     "store_product_rows",

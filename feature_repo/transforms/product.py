@@ -13,7 +13,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from contracts.features import PRODUCT_COLUMNS
+from contracts.features import GAP_FLOOR, PRODUCT_COLUMNS
 from feature_repo.transforms.common import Table, days, is_true, so_far
 
 WINDOW = 28
@@ -22,7 +22,7 @@ CHANGE_AFTER = (0, 1, 7, WINDOW)
 
 AMOUNTS = (
     "orders_1", "orders_7", "orders_28", "customers_28", "discount_orders_28", "units_28", "paid_28",
-    "listed_28", "orders", "customers", "repeat_customers",
+    "listed_28", "orders", "customers", "repeat_customers", "gaps", "log_gaps",
 )  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def product_rows(events: Table) -> Table:
         "p_list_price_28": rows.list_price,
         "p_discount_orders_28": rows.discount_orders_28,
         "p_first_at": rows.first_at,
+        "p_gaps": rows.gaps,
+        "p_log_gap": rows.log_gaps,
     }
     return rows.select(
         "product_id",
@@ -86,10 +88,15 @@ def _baskets(events: Table) -> Table:
     )
     keys = ["product_id", "customer_id"]
     known = is_true(baskets.customer_id.notnull())
+    at = days(baskets.at_us)
+    gap = at - at.lag().over(ibis.window(group_by=keys, order_by="occurred_at"))
+    repeats = baskets.customer_id.notnull() & gap.notnull()
     return baskets.mutate(
-        at=days(baskets.at_us),
+        at=at,
         midnight=baskets.occurred_at.truncate("D"),
         known=known,
+        gaps=is_true(repeats),
+        log_gap=ibis.ifelse(repeats, ibis.greatest(gap, GAP_FLOOR).ln(), 0.0),
         number=known.sum().over(so_far(keys, "occurred_at")),
         following=baskets.occurred_at.lead().over(ibis.window(group_by=keys, order_by="occurred_at")),
     )
@@ -106,6 +113,8 @@ def _changes(baskets: Table) -> Table:
         known=baskets.known.sum(),
         first=is_true(baskets.number == 1).sum(),
         second=is_true(baskets.number == 2).sum(),
+        gaps=baskets.gaps.sum(),
+        log_gaps=baskets.log_gap.sum(),
     )
     window = {
         "orders_28": daily.orders, "discount_orders_28": daily.below, "units_28": daily.units,
@@ -114,6 +123,7 @@ def _changes(baskets: Table) -> Table:
     enter = {
         **window, "orders_1": daily.orders, "orders_7": daily.orders, "customers_28": daily.known,
         "orders": daily.orders, "customers": daily.first, "repeat_customers": daily.second,
+        "gaps": daily.gaps, "log_gaps": daily.log_gaps,
     }  # fmt: skip
     # A customer leaves the last 28 days when the window ends or when the next basket takes over.
     end = baskets.midnight + ibis.interval(days=WINDOW + 1)

@@ -17,8 +17,10 @@ VERBS = {
     "run": "run a Dagster job: full_pipeline, retrain, release, people, relationship, ...",
     "recommend": "ask the live server for recommendations",
     "explain": "open one decision: who, what, why, from which release",
+    "next-action": "what to do next for a customer: contact or not, how, when, with what, why",
     "events": "send events to the live server; read and replay what was refused",
     "sources": "see what your own files and tables mean, and take in what is new",
+    "audiences": "export who matches, within consent, as files, SQL tables and signed webhooks",
     "erase": "remove a person from every place that holds them",
     "releases": "list, show, promote and roll back releases",
     "bench": "measure, and print numbers beside their bars",
@@ -37,7 +39,9 @@ class LazyVerbs(click.Group):
         """Import the verb's module and return its command, or None for an unknown verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"orchestration.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(
+            f"orchestration.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,15 +19,20 @@ from orchestration.cli.output import emit, fail, json_option, table
 )
 @json_option
 def command(customer: str, kind: str, yes: bool, readmit: bool, as_json: bool) -> None:
-    """Remove the person known as CUSTOMER: lake, features, histories, inbox, decisions, evaluation, logs.
+    """Remove the person known as CUSTOMER: lake, features, histories, inbox, decisions, evaluation, exports, logs.
+
+    Receivers of webhooks that know the person are told to erase them.
 
     Lists what would be removed, and removes it with --yes. A tombstone (a keyed hash) stays, so that a
     replay does not bring the person back. Older versions of tables end to exist. An interrupted erasure
-    is completed by calling again. Leaves with 1 if an identifier is still found somewhere.
+    is completed by calling again. Leaves with 1 if an identifier is still found somewhere, or a receiver could not
+    be told.
     """
     from contracts.identity import TombstoneError
+    from contracts.outbound import OutboundError
     from orchestration.lake import erasure
     from orchestration.lake.erasure_sqlite import StoreBusyError
+    from orchestration.outbound.records import OutboxBusyError
 
     if not customer.strip():
         fail("CUSTOMER is empty", "expected an identifier, for example a customer id")
@@ -41,7 +46,7 @@ def command(customer: str, kind: str, yes: bool, readmit: bool, as_json: bool) -
         done = erasure.erase(
             settings, customer, kind, not yes, lambda line: click.echo(f"  {line}", err=True)
         )
-    except (SettingsError, StoreBusyError, TombstoneError) as error:
+    except (SettingsError, StoreBusyError, TombstoneError, OutboundError, OutboxBusyError) as error:
         fail(str(error))
     value = as_dict(done)
     rows = [row for row in value["stores"] if row["rows"] or row["mentions"]]
@@ -56,7 +61,7 @@ def command(customer: str, kind: str, yes: bool, readmit: bool, as_json: bool) -
         "dry run: nothing was changed; add --yes to remove all of this" if done.dry_run else _verdict(value),
     ]
     emit(value, as_json, "\n".join(lines))
-    if done.remaining:
+    if done.remaining or done.untold:
         raise SystemExit(1)
 
 
@@ -75,11 +80,13 @@ def as_dict(done: Any) -> dict[str, Any]:
         "sessions": len(subject.sessions),
         "stores": [{"store": s.store, "rows": s.rows, "mentions": s.mentions} for s in done.stores],
         "remaining": [{"file": str(t.path), "where": t.where} for t in done.remaining],
+        "untold": [{"receiver": name, "why": why} for name, why in done.untold.items()],
     }
 
 
 def _verdict(value: dict[str, Any]) -> str:
+    untold = "".join(f"\nnot told: {row['receiver']}: {row['why']}" for row in value["untold"])
     if not value["remaining"]:
-        return "erased: no identifier is found in any file"
+        return "erased: no identifier is found in any file" + untold
     files = "\n".join(f"  {row['file']} ({row['where']})" for row in value["remaining"])
-    return f"not complete: identifiers are still found in\n{files}"
+    return f"not complete: identifiers are still found in\n{files}{untold}"

@@ -13,16 +13,34 @@ RETRAIN = "retrain"
 RELEASE = "release"
 PEOPLE = "people"
 RELATIONSHIP = "relationship"
-JOB_NAMES = (FULL_PIPELINE, DAILY_FEATURES, INGEST_LIVE, RETRAIN, RELEASE, PEOPLE, RELATIONSHIP)
+ACTIONS = "next_actions"
+OUTBOUND = "outbound"
+JOB_NAMES = (
+    FULL_PIPELINE,
+    DAILY_FEATURES,
+    INGEST_LIVE,
+    RETRAIN,
+    RELEASE,
+    PEOPLE,
+    RELATIONSHIP,
+    ACTIONS,
+    OUTBOUND,
+)
 
+OUTLOOK = (
+    "people/relationship", "people/trials", "people/segments", "people/contacts", "people/intent",
+    "people/next_visit", "people/predictions", "people/actions",
+)  # fmt: skip
+"""Who customers are to the shop and what comes next; needs more history than a young shop has."""
 LIVE = ("lake/live_events", "features/live_rows", "profiles/histories", "loop/evidence")
 
 
 def build_jobs(retailer: Retailer) -> dg.Definitions:
     """All jobs, each with its owner, and the nightly schedule."""
     tags = {"owner": retailer.owners[0]}
-    # The drain has its own job; churn and value need more history than a young shop has.
-    apart = dg.AssetSelection.assets("lake/live_events", "people/relationship")
+    # The drain has its own job; churn and value need more history than a young shop has; nothing leaves the
+    # platform unless somebody asks for it.
+    apart = dg.AssetSelection.assets("lake/live_events", *OUTLOOK, "outbound/audiences")
     jobs = [
         dg.define_asset_job(
             FULL_PIPELINE,
@@ -62,9 +80,22 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
             tags=tags,
         ),
         dg.define_asset_job(
+            ACTIONS,
+            selection=dg.AssetSelection.assets("people/predictions", "people/actions"),
+            description="Everybody's next best action from the newest predictions, without training.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
             RELATIONSHIP,
-            selection=dg.AssetSelection.assets("people/relationship"),
-            description="Train churn and customer value on the newest snapshot and judge them on the latest 91 days.",
+            selection=dg.AssetSelection.assets(*OUTLOOK, "people/overview"),
+            description="Train and judge the models of people (churn, value, segments, contacts, intent, next visit), "
+            "predict for every customer, choose everybody's next best action, and show it.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            OUTBOUND,
+            selection=dg.AssetSelection.groups("outbound"),
+            description="Bring files, SQL tables and webhooks to what their audiences are now, send what waits, look again.",
             tags=tags,
         ),
     ]
@@ -101,4 +132,11 @@ def build_jobs(retailer: Retailer) -> dg.Definitions:
         default_status=status,
         tags=tags,
     )
-    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables, people])
+    outbound = dg.ScheduleDefinition(
+        name="outbound_hourly",  # Often enough for a receiver that was away, and for a consent that was withdrawn.
+        cron_schedule="17 * * * *",
+        job=jobs[JOB_NAMES.index(OUTBOUND)],
+        default_status=status if retailer.audiences else dg.DefaultScheduleStatus.STOPPED,
+        tags=tags,
+    )
+    return dg.Definitions(jobs=jobs, schedules=[catalogue, nightly, tables, people, outbound])

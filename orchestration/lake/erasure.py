@@ -1,8 +1,8 @@
 """Erasing a person from every store of an installation, and remembering only that it was done.
 
 Order matters. Tombstones come first, so that nothing flows back in while the work goes on; then the
-inbox (the way into the lake), every Delta table, features, decisions and published histories; then a
-search over every file of the installation, which cleans logs and records and reports what it could not
+inbox (the way into the lake), every Delta table, features, decisions, published histories, and what has left the
+platform; then a search over every file of the installation, which cleans logs and records and reports what it could not
 clean. A journal keeps who is being erased until all is done, so that a killed run is completed by the
 next; every step can be repeated.
 
@@ -22,16 +22,19 @@ import pathlib
 import shutil
 import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from contracts.actions import ACTIONS_FILE
 from contracts.identity import Tombstones
 from contracts.settings import Settings, read_retailer
 from feature_repo.snapshots import connect
 from orchestration.lake import erasure_shield as shield
 from orchestration.lake.erasure_delta import TableEraser, find_tables
-from orchestration.lake.erasure_search import Trace, find_traces, needles
+from orchestration.lake.erasure_search import Trace, find_traces, needles, trace
 from orchestration.lake.erasure_sqlite import (
+    erase_actions,
     erase_decisions,
     erase_inbox,
     erase_online,
@@ -39,6 +42,10 @@ from orchestration.lake.erasure_sqlite import (
     redact_any,
 )
 from orchestration.lake.erasure_subject import Subject, find_subject
+from orchestration.lake.predictions import FAMILIES
+
+if TYPE_CHECKING:
+    from orchestration.outbound.forgetting import Forgotten
 
 SEALED = ("releases", "bundles", "staging", "judged", "mlflow/artifacts", "keys")
 """Folders whose files are signed or hashed: they hold no identifier, and a find there is reported, not changed."""
@@ -72,6 +79,7 @@ class Erasure:
         stores: What was found where.
         remaining: Files in which an identifier is still found; empty after a complete erasure.
         resumed: An interrupted erasure was completed.
+        untold: Receivers of webhooks that hold the person and could not be told, with the reason.
     """
 
     subject: Subject
@@ -79,6 +87,7 @@ class Erasure:
     stores: tuple[Found, ...]
     remaining: tuple[Trace, ...]
     resumed: bool
+    untold: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def erase(
@@ -109,7 +118,7 @@ def erase(
         f"{len(subject.identifiers)} identifiers, {len(subject.events)} events, {len(subject.sessions)} visits"
     )
     if dry_run:
-        stores = _each_store(settings, subject, True, say)
+        stores = [*_each_store(settings, subject, True, say), *_sent(settings, subject, True, say)[0]]
         return Erasure(subject, True, tuple(stores), (), before is not None)
     tombstones = shield.store(
         settings, tombstones, ()
@@ -117,13 +126,17 @@ def erase(
     _write_journal(journal, subject)
     shield.store(settings, tombstones, digests_of(tombstones, subject))
     stores = _each_store(settings, subject, False, say)
+    left, sent = _sent(settings, subject, False, say)
+    stores += left
     stores += _clean_files(settings, subject, journal, say)
     texts = needles(subject.identifiers, subject.persons)
-    remaining = tuple(find_traces(settings.home, texts, [journal]))
-    if not remaining:
+    remaining = (*find_traces(settings.home, texts, [journal]), *_outside(settings, texts))
+    if (
+        not remaining and not sent.pending
+    ):  # Who could not be told is told by the next run, which needs the journal.
         _remove_file(journal)
         say("no identifier is found in any file")
-    return Erasure(subject, False, tuple(stores), remaining, before is not None)
+    return Erasure(subject, False, tuple(stores), remaining, before is not None, sent.untold)
 
 
 def digests_of(tombstones: Tombstones, subject: Subject) -> list[str]:
@@ -170,14 +183,41 @@ def _each_store(
         note(path, found.rows, found.mentions)
     online = settings.features / "online.db"
     note(online, erase_online(online, subject, dry_run))
+    actions = settings.overview / ACTIONS_FILE
+    note(actions, erase_actions(actions, subject, dry_run))
     note(settings.decisions, erase_decisions(settings.decisions, subject, dry_run))
     note(settings.profiles, _histories(settings, subject, dry_run))
     for frozen in sorted((settings.home / "evaluation").glob("*.parquet")):
         note(frozen, _frozen(settings, frozen, subject, dry_run))
-    expectations = [*settings.overview.glob("*.npz"), *(settings.bundles / "customers").glob("*/*.npz")]
+    expectations = [*settings.overview.glob("*.npz")]
+    for family in FAMILIES:
+        expectations += (settings.bundles / family).glob("*/*.npz")
     for path in sorted(expectations):
         note(path, _expected(path, subject, dry_run))
     return stores
+
+
+def _sent(
+    settings: Settings, subject: Subject, dry_run: bool, say: Callable[[str], None]
+) -> tuple[list[Found], Forgotten]:
+    """Take the person out of what has left the platform."""
+    from orchestration.outbound.forgetting import forget
+
+    texts = needles(subject.identifiers, subject.persons)
+    done = forget(settings, subject.persons, texts, dry_run)
+    for store, rows in done.rows.items():
+        say(f"{store}: {rows} rows")
+    for receiver, why in done.untold.items():
+        say(f"{receiver} could not be told: {why}")
+    return [Found(store, rows) for store, rows in done.rows.items()], done
+
+
+def _outside(settings: Settings, texts: tuple[str, ...]) -> list[Trace]:
+    """Exported files that do not lie below the home and still name the person."""
+    from orchestration.outbound.forgetting import outside
+
+    found = ((path, trace(path, texts)) for path in outside(settings))
+    return [Trace(path, where) for path, where in found if where is not None]
 
 
 def _expected(path: pathlib.Path, subject: Subject, dry_run: bool) -> int:

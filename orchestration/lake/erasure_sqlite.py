@@ -82,6 +82,15 @@ def erase_decisions(path: pathlib.Path, subject: Subject, dry_run: bool) -> int:
     return _erase_rows(path, queries, "decision_id", dry_run)
 
 
+def erase_actions(path: pathlib.Path, subject: Subject, dry_run: bool) -> int:
+    """Remove the person's published next best action; as `erase_inbox`."""
+    customers = set(subject.customers)
+    queries: list[tuple[str, str, Callable[[tuple[Any, ...]], bool]]] = [
+        ("actions", "select customer_id from actions", lambda row: row[0] in customers)
+    ]
+    return _erase_rows(path, queries, "customer_id", dry_run)
+
+
 def erase_online(path: pathlib.Path, subject: Subject, dry_run: bool) -> int:
     """Remove the person's rows from Feast's SQLite online store; as `erase_inbox`.
 

@@ -1,15 +1,16 @@
 """The shop's numbers, each defined once as an Ibis expression; dashboards, gates and experiments use these.
 
-A KPI is a function from tables and a window of time to an Ibis table with one row, or one row per group. No
-backend is called here: the same expressions run on DuckDB and Spark. A share over nobody is null, not 0.
+A KPI is a function from tables and a window of time to an Ibis table with one row, or one row per group. A definition
+calls no backend: the same expressions run on DuckDB and Spark. A share over nobody is null, not 0.
 
-Belongs here: definitions. Does not belong here: reading tables, drawing charts.
+Belongs here: definitions, which tables they read, whose part of them. Does not belong here: drawing charts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 REACHING: tuple[str, ...] = ("impression", "open", "click")
 """Actions by which the shop reached a person."""
+
+PERSON = "person_id"
+"""Group of the numbers of one person, as audiences use them."""
 
 
 class KpiError(ValueError):
@@ -112,6 +116,56 @@ def measure(name: str, tables: Tables, window: Window, by: Sequence[str] = ()) -
     return rows.aggregate(**numbers)
 
 
+def attach_tables(con: Any, lake: pathlib.Path, hold_from: dt.datetime | None = None) -> Tables:
+    """The tables that KPIs are computed from, as every reader of KPIs sees them.
+
+    Args:
+        con: A DuckDB connection; gets views ``known``, ``sessions``, ``moments`` and ``products``.
+        lake: Folder of the lake, with identities, sessions and moments.
+        hold_from: Hold what happened from this moment on in memory, for who measures many times; all is read anew for
+            each measure by default.
+
+    Raises:
+        SnapshotError: A table is missing.
+    """
+    import ibis
+
+    from feature_repo.snapshots import attach
+
+    for name, folder in (("events", "events"), ("persons", "identity_events"), ("sessions", "sessions"),
+                         ("moments", "moments"), ("products", "products")):  # fmt: skip
+        attach(con, name, lake / folder)
+    con.execute(
+        """create or replace temp view known as select e.*, p.person_id from events e
+        join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
+    )
+    names = ["known", "sessions", "moments", "products"]
+    if hold_from is not None:
+        for place, column in enumerate(("occurred_at", "started_at", "occurred_at")):
+            held = f"held_{names[place]}"
+            query = f"create or replace temp table {held} as select * from {names[place]} where {column} >= ?"
+            con.execute(query, [hold_from])
+            names[place] = held
+    backend = ibis.duckdb.from_connection(con)
+    return Tables(*(backend.table(name) for name in names))
+
+
+def among(tables: Tables, people: Any) -> Tables:
+    """The same shop as if only some people came to it: how an experiment reads a KPI in each of its arms.
+
+    Args:
+        tables: What KPIs are computed from.
+        people: Ibis table with ``person_id``.
+    """
+    who = people.select("person_id").distinct()
+    return dataclasses.replace(
+        tables,
+        events=tables.events.semi_join(who, "person_id"),
+        sessions=tables.sessions.semi_join(who, "person_id"),
+        moments=tables.moments.semi_join(who, "person_id"),
+    )
+
+
 def _inside(table: Any, column: str, window: Window) -> Any:
     import ibis
 
@@ -163,7 +217,7 @@ def _moment_quality(tables: Tables, window: Window) -> Any:
     hurt = hurt.select("session_id").distinct().mutate(hurt=1.0)
     visits = _visits(tables, window)
     joined = visits.left_join(hurt, "session_id")
-    rows = joined.select("session_id", "first_channel", hurt=joined.hurt.fill_null(0.0))
+    rows = joined.select("session_id", "first_channel", PERSON, hurt=joined.hurt.fill_null(0.0))
     return rows, lambda rows: 1 - rows.hurt.mean()
 
 
@@ -217,17 +271,19 @@ _OF_LINES = ("channel", "department", "category")
 KPIS: dict[str, Kpi] = {
     kpi.name: kpi
     for kpi in (
-        Kpi("conversion", "Visits that ended in a purchase.", "share", "higher", ("first_channel",), _conversion),
+        Kpi("conversion", "Visits that ended in a purchase.", "share", "higher", ("first_channel", PERSON),
+            _conversion),
         Kpi("retention", "Buyers of the window before who bought again in this one.", "share", "higher", (),
             _retention),
-        Kpi("value", "Revenue per buyer.", "money", "higher", (), _value),
-        Kpi("order_value", "Revenue per order.", "money", "higher", ("channel",), _order_value),
-        Kpi("revenue", "What was paid.", "money", "higher", _OF_LINES, _revenue),
-        Kpi("moment_quality", "Visits without a bad moment.", "share", "higher", ("first_channel",), _moment_quality),
-        Kpi("recovery", "Bad moments that were made good within 30 days.", "share", "higher", ("kind", "channel"),
-            _recovery),
+        Kpi("value", "Revenue per buyer.", "money", "higher", (PERSON,), _value),
+        Kpi("order_value", "Revenue per order.", "money", "higher", ("channel", PERSON), _order_value),
+        Kpi("revenue", "What was paid.", "money", "higher", (*_OF_LINES, PERSON), _revenue),
+        Kpi("moment_quality", "Visits without a bad moment.", "share", "higher", ("first_channel", PERSON),
+            _moment_quality),
+        Kpi("recovery", "Bad moments that were made good within 30 days.", "share", "higher",
+            ("kind", "channel", PERSON), _recovery),
         Kpi("time_to_recovery", "Median time from a bad moment to its making good, of those made good.", "hours",
-            "lower", ("kind", "channel"), _time_to_recovery),
+            "lower", ("kind", "channel", PERSON), _time_to_recovery),
         Kpi("reach", "Known people whom a message or an ad reached.", "share", "higher", (), _reach),
         Kpi("reached_people", "People whom a message or an ad reached.", "people", "higher", ("channel",),
             _reached_people),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pathlib
 import uuid
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 from contracts.moments import BAD
 from contracts.overview import (
     OVERVIEW_FILE,
+    Contribution,
     Credit,
     Journeys,
     Kpi,
@@ -27,13 +29,14 @@ from contracts.overview import (
     Overview,
     Segment,
     Transition,
+    Trial,
 )
 from contracts.settings import Retailer, Settings
-from feature_repo.snapshots import attach, connect
+from feature_repo.snapshots import SnapshotError, attach, connect
 from orchestration.lake import attribution, journeys, kpis
-from orchestration.lake.identity_tables import EVENT_PERSONS
-from orchestration.lake.people import MOMENTS, SESSIONS_TABLE
-from orchestration.lake.tables import TABLES
+from orchestration.lake.causes import effects_of_trials
+from orchestration.lake.identity_tables import LINKS
+from orchestration.lake.trials import TRIALS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,14 +77,7 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
     """The overview of everything that the lake holds."""
     con = connect(memory_limit)
     lake = settings.lake
-    for name in ("events", "products"):
-        attach(con, name, TABLES[name].path(lake))
-    for table, name in ((EVENT_PERSONS, "persons"), (MOMENTS, "moments"), (SESSIONS_TABLE, "sessions")):
-        attach(con, name, table.path(lake))
-    con.execute(
-        """create temp view known as select e.*, p.person_id from events e
-        join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
-    )
+    tables = kpis.attach_tables(con, lake)
     row = con.execute(
         "select count(*), count(distinct person_id), min(day), max(day), max(occurred_at) from known"
     ).fetchall()[0]
@@ -103,20 +99,18 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
         last_day=last_day,
         events=events,
         people=people,
-        kpis=_kpis(con, retailer, latest.astimezone(dt.UTC)),
+        kpis=_kpis(tables, retailer, latest.astimezone(dt.UTC)),
+        contributions=_contributions(tables, latest.astimezone(dt.UTC)),
         journeys=_journeys(con, steps),
         moment_days=_moment_days(con),
-        moments=_moments(con),
+        moments=_moments(con, tables, first_day, latest.astimezone(dt.UTC)),
         credits=_credits(steps, retailer),
-        segments=_segments(con, latest),
+        segments=(*_segments(con, latest), *_learned_segments(settings)),
+        trials=_trials(con, lake),
     )
 
 
-def _kpis(con: duckdb.DuckDBPyConnection, retailer: Retailer, latest: dt.datetime) -> tuple[Kpi, ...]:
-    import ibis
-
-    backend = ibis.duckdb.from_connection(con)
-    tables = kpis.Tables(*(backend.table(name) for name in ("known", "sessions", "moments", "products")))
+def _kpis(tables: kpis.Tables, retailer: Retailer, latest: dt.datetime) -> tuple[Kpi, ...]:
     end = latest + dt.timedelta(microseconds=1)
     window = kpis.Window(end - dt.timedelta(days=KPI_DAYS), end)
     shown = []
@@ -159,23 +153,53 @@ def _moment_days(con: duckdb.DuckDBPyConnection) -> tuple[MomentDay, ...]:
     return tuple(MomentDay(day=day, moment=kind, count=count) for day, kind, count in rows)
 
 
-def _moments(con: duckdb.DuckDBPyConnection) -> tuple[MomentKind, ...]:
+def _contributions(tables: kpis.Tables, latest: dt.datetime) -> tuple[Contribution, ...]:
+    """Shares of revenue, the largest first; departments that nobody named are left out."""
+    end = latest + dt.timedelta(microseconds=1)
+    window = kpis.Window(end - dt.timedelta(days=KPI_DAYS), end)
+    found = []
+    for by in ("channel", "department"):
+        share, revenue = (
+            {
+                row[by]: row["value"]
+                for row in kpis.measure(name, tables, window, [by]).to_pyarrow().to_pylist()
+            }
+            for name in ("contribution", "revenue")
+        )
+        found += [
+            Contribution(by=by, name=name, share=float(value), revenue=float(revenue[name] or 0.0))
+            for name, value in sorted(share.items(), key=lambda pair: (-(pair[1] or 0.0), str(pair[0])))
+            if name and value is not None
+        ]
+    return tuple(found)
+
+
+def _moments(
+    con: duckdb.DuckDBPyConnection, tables: kpis.Tables, first_day: dt.date, latest: dt.datetime
+) -> tuple[MomentKind, ...]:
     """Bad kinds first, those that were made good least often of all; then the wants."""
     rows = con.execute(
-        """select kind, count(*), count(distinct person_id), avg((recovered_at is not null)::int),
-            median(date_diff('second', occurred_at, recovered_at) / 3600.0)
-        from moments group by kind"""
+        "select kind, count(*), count(distinct person_id) from moments group by kind"
     ).fetchall()
+    start = dt.datetime.combine(first_day, dt.time(), dt.UTC)
+    window = kpis.Window(start, latest + dt.timedelta(microseconds=1))
+    recovered, hours = (
+        {
+            row["kind"]: row["value"]
+            for row in kpis.measure(name, tables, window, ["kind"]).to_pyarrow().to_pylist()
+        }
+        for name in ("recovery", "time_to_recovery")
+    )
     kinds = [
         MomentKind(
             moment=kind,
             bad=kind in BAD,
             count=count,
             people=people,
-            recovered=float(recovered) if kind in BAD else None,
-            hours_to_recovery=float(hours) if kind in BAD and hours is not None else None,
+            recovered=recovered.get(kind) if kind in BAD else None,
+            hours_to_recovery=hours.get(kind) if kind in BAD else None,
         )
-        for kind, count, people, recovered, hours in rows
+        for kind, count, people in rows
     ]
     return tuple(
         sorted(
@@ -237,4 +261,32 @@ def _segments(con: duckdb.DuckDBPyConnection, latest: dt.datetime) -> tuple[Segm
         for name, about in RFM_NAMES.items()
         if (found.segment == name).any()
     ]
-    return tuple(sorted(segments, key=lambda segment: -segment.spend))
+    return tuple(sorted(segments, key=lambda segment: -(segment.spend or 0.0)))
+
+
+def _learned_segments(settings: Settings) -> tuple[Segment, ...]:
+    """Groups by behaviour and by taste, as the job ``relationship`` named them; none before it has run."""
+    from orchestration.lake.predictions import OUTLOOK_FILE
+
+    path = settings.overview / OUTLOOK_FILE
+    if not path.is_file():
+        return ()
+    with np.load(path, allow_pickle=False) as arrays:
+        found = []
+        for cut in ("behaviour", "taste"):
+            place = arrays[f"p_{cut}"]
+            for number, name in enumerate(arrays[f"{cut}_names"].tolist()):
+                size = int((place == number).sum())
+                if size:
+                    found.append(Segment(name=name[:1].upper() + name[1:], about="", customers=size, cut=cut))
+    return tuple(sorted(found, key=lambda segment: (segment.cut, -segment.customers)))
+
+
+def _trials(con: duckdb.DuckDBPyConnection, lake: pathlib.Path) -> tuple[Trial, ...]:
+    """What contacts cause, where the shop has held people out at random."""
+    try:
+        attach(con, "trials", TRIALS.path(lake))
+    except SnapshotError:
+        return ()
+    attach(con, "links", LINKS.path(lake))
+    return effects_of_trials(con)

@@ -10,17 +10,22 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import pyarrow as pa
+
 from contracts.moments import MomentRules
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import identity, merges, writing
 from orchestration.lake.consent import store_consents
 from orchestration.lake.identity_probabilistic import Matched, match_forms
 from orchestration.lake.identity_tables import EVENT_PERSONS
-from orchestration.lake.moments import MOMENTS_TABLE, detect
+from orchestration.lake.moments import MOMENTS_TABLE, detect_in_parts
 from orchestration.lake.sessions import NEEDED, SESSIONS
 from orchestration.lake.tables import TABLES, Table
 
 SESSIONS_TABLE = Table("sessions", SESSIONS, None, "Visits of each person, over all devices and channels.")
+PART_EVENTS = 2_000_000
+"""Events whose sessions and moments are found at a time: about 1 GB."""
+
 MOMENTS = Table(
     "moments", MOMENTS_TABLE, None, "Micro-moments with their evidence, and when bad ones were made good."
 )
@@ -62,14 +67,14 @@ def store_moments(
     attach(con, "events", TABLES["events"].path(lake))
     attach(con, "persons", EVENT_PERSONS.path(lake))
     columns = ", ".join(f"e.{name}" for name in NEEDED)
-    events = con.sql(
-        f"""select {columns}, p.person_id from events e
+    query = f"""select {columns}, p.person_id from events e
         join persons p on p.source = e.source and p.event_id = e.event_id where p.person_id is not null"""
-    ).to_arrow_table()
-    sessions, moments = detect(events, rules, person="person_id")
+    events = int(con.execute("select count(*) from persons where person_id is not null").fetchall()[0][0])
+    parts = list(detect_in_parts(con, query, max(1, -(-events // PART_EVENTS)), rules, person="person_id"))
+    sessions, moments = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
     counts = moments.group_by("kind").aggregate([("kind", "count")]).to_pylist()
     return Detected(
-        events=events.num_rows,
+        events=events,
         sessions=writing.replace_all(SESSIONS_TABLE, lake, sessions),
         moments=writing.replace_all(MOMENTS, lake, moments),
         kinds={

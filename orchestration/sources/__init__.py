@@ -68,6 +68,7 @@ class WeeklyRows:
 class Source(Protocol):
     """What a source module offers; every reader yields rows of a schema in `orchestration.lake.tables`.
 
+    A source may also offer ``trials()``: contacts that were assigned at random (`orchestration.lake.trials`).
     All functions read the raw data again at each call, so that a single day can be mapped alone.
     """
 

@@ -32,6 +32,7 @@ from contracts.features import week_of
 from contracts.settings import read_settings
 from feature_repo.snapshots import connect, literal
 from orchestration.lake import tables
+from orchestration.lake.trials import TRIALS
 from orchestration.sources import WeeklyRows, Window
 from training.rehearsal import AtelierConfig, RehearsalError, simulate
 from training.rehearsal.config import checked
@@ -137,6 +138,18 @@ def offers() -> pa.Table:
         order by campaign_id, product_id
     """
     return _reader(connect(), query, tables.OFFERS).read_all()
+
+
+def trials() -> pa.Table:
+    """Every campaign's audience and who of it was held out at random (`orchestration.lake.trials.TRIALS`).
+
+    A shop knows this of itself: it drew the lot. What a contact causes is the simulator's secret and stays out.
+    """
+    query = f"""
+        select campaign_id as trial_id, customer_id, channel, sent_at, treated
+        from {_file("assignments")} where customer_id is not null order by sent_at, trial_id, customer_id
+    """
+    return _reader(connect(), query, TRIALS.schema).read_all()
 
 
 def exposures(window: Window) -> WeeklyRows:

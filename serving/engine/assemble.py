@@ -127,6 +127,7 @@ class Scorer:
             "cc": memory.categories.values,
             "cc_place": memory.category_places,
             "s": sold_rows,
+            "cs": memory.in_store(store),
             "s_place": sold,
             "flags": self._nothing if flags is None else flags,
             "together": chosen.together,

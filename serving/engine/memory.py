@@ -17,6 +17,7 @@ from contracts.features import (
     CUSTOMER_CATEGORY_COLUMNS,
     CUSTOMER_COLUMNS,
     CUSTOMER_PRODUCT_COLUMNS,
+    CUSTOMER_STORE_PRODUCT_COLUMNS,
     CUSTOMER_TYPE_COLUMNS,
 )
 from serving.engine.items import ItemTable, places
@@ -128,6 +129,19 @@ class Memory:
     standing: Candidates | None = None
     nearest: dict[int, tuple[int, float] | None] = dataclasses.field(default_factory=dict)
     _padded: Padded | None = None
+    _in_store: tuple[int, NDArray[np.float64]] | None = None
+
+    def in_store(self, store: int) -> NDArray[np.float64]:
+        """float64[columns, K + 1], CUSTOMER_STORE_PRODUCT_COLUMNS of a store (-1 for none), rows as in ``products``."""
+        if self._in_store is None or self._in_store[0] != store:
+            state = self.state
+            values = np.zeros((len(CUSTOMER_STORE_PRODUCT_COLUMNS), len(self.products.keys) + 1))
+            part = slice(*np.searchsorted(state.stores, (store, store + 1)).tolist())
+            rows = places(self.products.keys, state.store_items[part])
+            for place, name in enumerate(CUSTOMER_STORE_PRODUCT_COLUMNS):
+                values[place, rows] = state.cs[name][part]
+            self._in_store = (store, values)
+        return self._in_store[1]
 
     def padded(self, length: int) -> Padded:
         """The sequence with zeros in front up to a length: item, action, channel and time, each of that shape.

@@ -20,6 +20,7 @@ from contracts.features import (
     CUSTOMER_CATEGORY_COLUMNS,
     CUSTOMER_COLUMNS,
     CUSTOMER_PRODUCT_COLUMNS,
+    CUSTOMER_STORE_PRODUCT_COLUMNS,
     CUSTOMER_TYPE_COLUMNS,
     PRODUCT_COLUMNS,
     STORE_PRODUCT_COLUMNS,
@@ -35,6 +36,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "cc": CUSTOMER_CATEGORY_COLUMNS,
     "p": PRODUCT_COLUMNS,
     "s": STORE_PRODUCT_COLUMNS,
+    "cs": CUSTOMER_STORE_PRODUCT_COLUMNS,
 }
 """Tables that rows are looked up in, float64[columns, rows]."""
 
@@ -43,7 +45,7 @@ INPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "now": ("DOUBLE", (1, 1)),
     "c": ("DOUBLE", (len(CUSTOMER_COLUMNS), 1)),
     **{block: ("DOUBLE", (len(columns), f"{block}_rows")) for block, columns in BLOCKS.items()},
-    "cp_place": ("INT32", ("M",)),  # row of each candidate
+    "cp_place": ("INT32", ("M",)),  # row of each candidate, in cp and in cs
     "s_place": ("INT32", ("N",)),  # row by item
     "ct_place": ("INT32", ("types",)),  # row by type; the last is for products without one
     "cc_place": ("INT32", ("categories",)),
@@ -177,6 +179,7 @@ def trace(names: Sequence[str]) -> bytes:
         cc=rows["cc"],
         p=rows["p"],
         s=rows["s"],
+        cs=rows["cs"],
         x=rows["x"],
         encoder_score=models["encoder_score"],
         co_bought=models["co_bought"],
@@ -254,6 +257,7 @@ def _looked_up(graph: Graph) -> dict[str, dict[str, Symbol]]:
     found = {"c": split(symbol("c"), CUSTOMER_COLUMNS)}
     places = {
         "cp": symbol("cp_place"),
+        "cs": symbol("cp_place"),
         "ct": gather("ct_place", gather("type_id", chosen)),
         "cc": gather("cc_place", gather("category_id", chosen)),
         "p": chosen,

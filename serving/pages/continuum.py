@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from contracts.actions import Action
 from contracts.decisions import Decision
 from contracts.events import ACTIONS, CHANNELS
 from contracts.moments import BAD
@@ -20,7 +21,9 @@ from contracts.overview import Kpi, Overview
 from serving.engine.items import ItemTable
 from serving.pages.render import common, template
 from serving.profiles.history import History, to_moment
+from serving.profiles.intent import LiveIntent
 from serving.profiles.moments import LiveMoment
+from serving.profiles.outlook import Outlook
 from serving.profiles.predictions import Expectation
 from serving.server import Server
 
@@ -51,6 +54,23 @@ class Visit:
     spent: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Coming:
+    """What is known of a customer's future; None where nothing is.
+
+    Attributes:
+        expected: Churn and value.
+        outlook: Segments, next visit, effects of contacts.
+        action: The next best action.
+        intent: Of the session that is under way.
+    """
+
+    expected: Expectation | None = None
+    outlook: Outlook | None = None
+    action: Action | None = None
+    intent: LiveIntent | None = None
+
+
 def render_overview(server: Server, overview: Overview | None, problem: str) -> str:
     """The shop at a glance."""
     charts = {} if overview is None else msgspec.to_builtins(overview)
@@ -62,6 +82,9 @@ def render_overview(server: Server, overview: Overview | None, problem: str) -> 
         kpi_text=kpi_text,
         attribution=[] if overview is None else attribution_rows(overview),
         methods=[] if overview is None else methods(overview),
+        distances=[] if overview is None else distances(overview),
+        worst=None if overview is None else next((m for m in overview.moments if m.bad), None),
+        span=span,
     )
 
 
@@ -70,7 +93,7 @@ def render_customer(
     customer_id: str,
     history: History,
     moments: Sequence[LiveMoment],
-    expected: Expectation | None,
+    coming: Coming,
     answer: Decision | None,
     problem: str,
 ) -> str:
@@ -81,7 +104,7 @@ def render_customer(
         customer_id: Asked for, may be empty.
         history: What is known of them.
         moments: Those of their live events, in order of time.
-        expected: Churn and value, or None where nothing is published.
+        coming: What is known of their future.
         answer: What would be shown now, or None.
         problem: Why there is no answer.
     """
@@ -90,7 +113,8 @@ def render_customer(
     examples = [] if snapshot is None else snapshot.customers[:4].tolist()
     return template("customer.html").render(
         **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
-        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=expected,
+        answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=coming.expected,
+        outlook=coming.outlook, action=coming.action, intent=coming.intent,
     )  # fmt: skip
 
 
@@ -128,7 +152,39 @@ def kpi_text(kpi: Kpi) -> str:
         return f"{100 * kpi.value:.1f} %"
     if kpi.unit == "count":
         return f"{kpi.value:,.0f}"
+    if kpi.unit == "hours":
+        return span(kpi.value)
     return f"{kpi.value:,.2f} {kpi.unit}"
+
+
+def span(hours: float | None) -> str:
+    """A time in the unit that people would say it in."""
+    if hours is None:
+        return "–"
+    if hours < 1:
+        return f"{60 * hours:.0f} minutes"
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def distances(overview: Overview) -> list[float | None]:
+    """Of each method, the share of conversions that it gives to other channels than those that caused them.
+
+    Half the sum of absolute differences to the causal effect (total variation); None for the causal effect itself, and
+    an empty list where it is not known.
+    """
+    names = methods(overview)
+    cause = next((name for name in names if name.startswith("causal")), None)
+    if cause is None:
+        return []
+    shares: dict[str, dict[str, float]] = {name: {} for name in names}
+    for credit in overview.credits:
+        shares[credit.method][credit.channel] = credit.share
+    channels = {credit.channel for credit in overview.credits}
+
+    def apart(name: str) -> float:
+        return sum(abs(shares[name].get(c, 0.0) - shares[cause].get(c, 0.0)) for c in channels) / 2
+
+    return [None if name == cause else apart(name) for name in names]
 
 
 def methods(overview: Overview) -> list[str]:

@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.events import ACTIONS, CHANNELS
-from contracts.features import CUSTOMER_HALF_LIVES, MICROSECONDS_PER_DAY, PAIR_HALF_LIVES
+from contracts.features import (
+    CUSTOMER_HALF_LIVES,
+    MICROSECONDS_PER_DAY,
+    OWN_STORE_HALF_LIFE,
+    PAIR_HALF_LIVES,
+)
 from serving.profiles.history import History
 
 Floats = NDArray[np.float64]
@@ -57,6 +62,9 @@ class State:
         ct: Rows of view `customer_type`, float64[T] by column.
         categories: int32[G], category ids bought, ascending.
         cc: Rows of view `customer_category`, float64[G] by column.
+        stores: int32[Q], store of each row of ``cs``, ascending.
+        store_items: int32[Q], item of each, ascending inside a store.
+        cs: Rows of view `customer_store_product`, float64[Q] by column.
     """
 
     c: dict[str, float]
@@ -66,6 +74,9 @@ class State:
     ct: Columns
     categories: NDArray[np.int32]
     cc: Columns
+    stores: NDArray[np.int32]
+    store_items: NDArray[np.int32]
+    cs: Columns
 
 
 def fold(history: History, catalogue: Catalogue, at_days: float) -> State:
@@ -83,7 +94,8 @@ def fold(history: History, catalogue: Catalogue, at_days: float) -> State:
     items, cp = _pairs(known, known.item, baskets, "cp")
     types, ct = _level(known, catalogue.type_id, baskets, "ct")
     categories, cc = _level(known, catalogue.category_id, baskets, "cc")
-    return State(_customer(seen, bought, known, catalogue), items, cp, types, ct, categories, cc)
+    customer = _customer(seen, bought, known, catalogue)
+    return State(customer, items, cp, types, ct, categories, cc, *_in_stores(known))
 
 
 def _level(
@@ -133,6 +145,29 @@ def _pairs(
         **{f"decay_{half}": _sums(occasion_key, np.exp2(age / half), things) for half in PAIR_HALF_LIVES},
     }
     return key[new_key].astype(np.int32), {f"{prefix}_{name}": values for name, values in columns.items()}
+
+
+def _in_stores(known: History) -> tuple[NDArray[np.int32], NDArray[np.int32], Columns]:
+    """Store, item and row of each pair of them; `known` holds purchase lines in time order."""
+    here = known.select(known.store >= 0)
+    order = np.lexsort((here.item, here.store))  # Stable: lines of one pair stay in time order.
+    store, item, at, at_us = here.store[order], here.item[order], here.at[order], here.at_us[order]
+    new_pair = np.ones(len(order), np.bool_)
+    new_pair[1:] = (store[1:] != store[:-1]) | (item[1:] != item[:-1])
+    new_occasion = new_pair.copy()
+    new_occasion[1:] |= at_us[1:] != at_us[:-1]
+    first_line = np.flatnonzero(new_occasion)
+    moments = at[first_line]
+    pair = np.cumsum(new_pair)[first_line] - 1
+    start = np.flatnonzero(new_pair[first_line])
+    stop = np.append(start, len(moments))[1:]
+    last_at = moments[stop - 1]
+    columns = {
+        "cs_orders": (stop - start).astype(np.float64),
+        "cs_last_at": last_at,
+        "cs_decay_90": _sums(pair, np.exp2((moments - last_at[pair]) / OWN_STORE_HALF_LIFE), len(start)),
+    }
+    return store[new_pair], item[new_pair], columns
 
 
 def _sums(group: NDArray[np.int64], values: NDArray[np.generic], groups: int) -> Floats:

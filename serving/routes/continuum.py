@@ -18,10 +18,10 @@ from contracts.identity import person_id
 from contracts.moments import MomentRules
 from contracts.overview import OVERVIEW_FILE, Overview
 from serving.inbox.schema import InboxError
-from serving.pages.continuum import render_customer, render_overview
-from serving.profiles.history import empty_history
+from serving.pages.continuum import Coming, render_customer, render_overview
+from serving.profiles.history import empty_history, to_moment
 from serving.profiles.moments import LiveMoment, live_moments
-from serving.profiles.predictions import Expectation, PredictionsError
+from serving.profiles.predictions import PredictionsError
 from serving.routes.documents import HTML, LONGEST_ID, PAGE, ask
 from serving.routes.problems import ProblemError
 from serving.server import Server
@@ -53,18 +53,24 @@ async def customer(request: Request) -> Response:
     release, history, problem = server.holder.current, empty_history(), ""
     answer = None
     moments: list[LiveMoment] = []
-    expected: Expectation | None = None
+    coming = Coming()
     if customer_id:
         answer, problem = await ask(server, customer_id)
         try:
             if release is not None:
                 history = server.profiles.get(release.engine.items, customer_id, None).history
             person = person_id("customer", customer_id)
-            _, moments = live_moments(person, server.profiles.sent(customer_id), _RULES)
-            expected = server.predictions.of(customer_id)
+            sent = server.profiles.sent(customer_id)
+            _, moments = live_moments(person, sent, _RULES)
+            coming = Coming(
+                server.predictions.of(customer_id),
+                server.outlooks.of(customer_id),
+                server.outlooks.action(customer_id),
+                server.intent.of(person, sent, _RULES, to_moment(server.clock.now_us())),
+            )
         except (InboxError, PredictionsError) as error:
             problem = str(error)
-    page = render_customer(server, customer_id, history, moments, expected, answer, problem)
+    page = render_customer(server, customer_id, history, moments, coming, answer, problem)
     return Response(page, 200, PAGE, HTML)
 
 

@@ -72,6 +72,20 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "auc": (">=", 0.93),
         "calibration_error": ("<=", 0.02),
     },
+    "next-action": {
+        "gain_over_none_ci_low": (">", 0),
+        "gain_over_all_ci_low": (">", 0),
+        "gain_over_random_ci_low": (">", 0),
+        "contacts_without_consent": ("==", 0),
+    },
+    "catalogue-latency": {
+        "p50_ms_1m_exact": ("<=", 10),
+        "mismatches_10k_exact": ("==", 0),
+        "mismatches_100k_exact": ("==", 0),
+        "mismatches_1m_exact": ("==", 0),
+        "mismatches_10m_exact": ("==", 0),
+        "mismatches_1m_subitem_pruned": ("==", 0),
+    },
     "sequences": {},
     "sequences-amazon-beauty": {
         "ndcg_at_10": (">=", 0.0504),
@@ -96,14 +110,6 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
     "sequences-yoochoose": {
         "hr_over_vsknn": (">=", 1.05),
         "mrr_over_vsknn": (">=", 1.05),
-    },
-    "catalogue-latency": {
-        "p50_ms_1m_exact": ("<=", 10),
-        "mismatches_10k_exact": ("==", 0),
-        "mismatches_100k_exact": ("==", 0),
-        "mismatches_1m_exact": ("==", 0),
-        "mismatches_10m_exact": ("==", 0),
-        "mismatches_1m_subitem_pruned": ("==", 0),
     },
 }
 

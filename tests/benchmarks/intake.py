@@ -1,17 +1,15 @@
 """Intake: events of the atelier's shape from files into the lake, beside a plain scan and beside pandas.
 
-The stages of `STAGES` run one after the other on the same installation, each timed by itself; a stage is
-a name and a function of `Intake`, so later parts of the way (identity, sessions, moments, features) are added
-as further entries. The same way is gone with a quarter of the events, which tells whether time grows in
-proportion. The plain scan is DuckDB reading every column of the same Parquet files; pandas reads the same
-columns, applies the same rules of the contract, drops doubles and writes Parquet by day.
+The stages of `STAGES` run one after the other on the same installation, each timed by itself: read, land,
+identity with consents, sessions and moments, feature rows of all views. The same way is gone with a quarter of
+the events, which tells whether time grows in proportion. The plain scan is DuckDB reading every column of the
+same Parquet files; pandas goes the same way in `intake_pandas.py`, which says where it does less.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import pathlib
 import resource
 import tempfile
@@ -20,13 +18,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from contracts.events import ACTIONS, CHANNELS
-from contracts.settings import Feed, Retailer
+from contracts.settings import Feed, Retailer, Settings, read_settings
+from feature_repo.build import build_views
+from feature_repo.catalog import VIEWS
 from feature_repo.snapshots import connect, literal
-from orchestration.lake import tables
+from orchestration.lake import tables, writing
+from orchestration.lake.people import store_identities, store_moments
 from orchestration.sources.feeds import taking
 from orchestration.sources.files import Files
+from tests.benchmarks import intake_pandas
 
 FIRST_DAY, DAYS = dt.date(2025, 1, 1), 84
 EVENTS, QUICK_EVENTS, PANDAS_EVENTS = 10_000_000, 400_000, 1_000_000
@@ -44,12 +46,12 @@ class Intake:
     Attributes:
         files: Pattern of the raw files.
         source: The file connector over them.
-        lake: The lake.
+        settings: Where its lake and features lie.
     """
 
     files: str
     source: Files
-    lake: pathlib.Path
+    settings: Settings
 
 
 def read(intake: Intake) -> None:
@@ -62,10 +64,27 @@ def land(intake: Intake) -> None:
     source = intake.source
     days = [FIRST_DAY + dt.timedelta(days=n) for n in range(DAYS)]
     for window in taking.windows(days, source, source.retailer):
-        taking.take(intake.lake, source, window)
+        taking.take(intake.settings.lake, source, window)
 
 
-STAGES: tuple[tuple[str, Callable[[Intake], None]], ...] = (("read", read), ("land", land))
+def identity(intake: Intake) -> None:
+    """Who is who, and who allows what."""
+    store_identities(intake.settings.lake)
+
+
+def moments(intake: Intake) -> None:
+    """Sessions of all people over all devices and channels, and the moments in them."""
+    store_moments(intake.settings.lake)
+
+
+def features(intake: Intake) -> None:
+    """Rows of every feature view at every event."""
+    build_views(intake.settings, list(VIEWS), FIRST_DAY, FIRST_DAY + dt.timedelta(days=DAYS - 1))
+
+
+STAGES: tuple[tuple[str, Callable[[Intake], None]], ...] = (
+    ("read", read), ("land", land), ("identity", identity), ("moments", moments), ("features", features),
+)  # fmt: skip
 
 
 def run(quick: bool, progress: Progress) -> dict[str, Any]:
@@ -77,18 +96,20 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
 
     Returns:
         ``rows_per_second`` of all stages together; ``ratio_to_scan`` and ``speedup_over_pandas`` compare rows per
-        second; ``linearity`` is seconds per event of the whole run over seconds per event of a quarter of it.
+        second; ``linearity`` is CPU seconds per event of the whole run over those of a quarter of it (CPU seconds,
+        since other work on the machine may stop one of the two for a while).
     """
     events = QUICK_EVENTS if quick else EVENTS
     with tempfile.TemporaryDirectory(prefix="continuum-bench-intake-") as folder:
         root = pathlib.Path(folder)
-        small, _ = _measure(root / "quarter", events // LINEAR, progress)
-        whole, raw = _measure(root / "whole", events, progress)
+        small, small_cpu, _ = _measure(root / "quarter", events // LINEAR, progress)
+        whole, whole_cpu, raw = _measure(root / "whole", events, progress)
         scan = _scan_seconds(raw)
         progress(f"plain scan: {scan:.2f} s")
         beside = min(events, PANDAS_EVENTS)
-        pandas_seconds = _pandas_seconds(raw, beside, root / "pandas")
-        progress(f"pandas, {beside:,} events: {pandas_seconds:.2f} s")
+        paths = sorted((root / "whole" / "raw").glob("*.parquet"))[: -(-beside // EVENTS_A_FILE)]
+        peer = intake_pandas.go(paths, beside, root / "pandas", progress)
+        pandas_seconds = sum(peer.values())
     seconds = sum(whole.values())
     rate = events / seconds
     measured = {
@@ -96,11 +117,14 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
         "rows_per_second": rate,
         "ratio_to_scan": scan / seconds,
         "speedup_over_pandas": rate * pandas_seconds / beside,
-        "linearity": seconds / LINEAR / sum(small.values()),
+        "linearity": sum(whole_cpu.values()) / LINEAR / sum(small_cpu.values()),
+        **{f"linearity_{name}": value / LINEAR / small_cpu[name] for name, value in whole_cpu.items()},
         **{f"{name}_seconds": value for name, value in whole.items()},
+        "cpu_seconds": sum(whole_cpu.values()),
         "quarter_seconds": sum(small.values()),
         "scan_seconds": scan,
         "pandas_rows_per_second": beside / pandas_seconds,
+        **{f"pandas_{name}_seconds": value for name, value in peer.items()},
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
     setup = {
@@ -110,7 +134,10 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
     return {"measured": measured, "setup": setup}
 
 
-def _measure(root: pathlib.Path, events: int, progress: Progress) -> tuple[dict[str, float], str]:
+def _measure(
+    root: pathlib.Path, events: int, progress: Progress
+) -> tuple[dict[str, float], dict[str, float], str]:
+    """Wall and CPU seconds by stage, and the pattern of the raw files."""
     raw = root / "raw"
     raw.mkdir(parents=True)
     write_events(raw, events)
@@ -119,25 +146,51 @@ def _measure(root: pathlib.Path, events: int, progress: Progress) -> tuple[dict[
         name="intake", title="Intake", source="files", first_day=FIRST_DAY, last_day=last, currency="EUR",
         mapping={"atelier": Feed(files=str(raw))},
     )  # fmt: skip
-    intake = Intake(str(raw / "*.parquet"), Files(retailer, root / "sources"), root / "lake")
+    settings = read_settings({"CONTINUUM_HOME": str(root)})
+    intake = Intake(str(raw / "*.parquet"), Files(retailer, root / "sources"), settings)
+    writing.replace_all(tables.TABLES["products"], settings.lake, _products())
     seconds: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     for name, stage in STAGES:
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         stage(intake)
-        seconds[name] = time.perf_counter() - begun
-        progress(f"{events:,} events, {name}: {seconds[name]:.2f} s")
-    _expect(intake.lake, events)
-    return seconds, intake.files
+        seconds[name], cpu[name] = time.perf_counter() - begun, time.process_time() - worked
+        progress(f"{events:,} events, {name}: {seconds[name]:.2f} s ({cpu[name]:.2f} s of CPU)")
+    _expect(intake.settings, events)
+    return seconds, cpu, intake.files
 
 
-def _expect(lake: pathlib.Path, events: int) -> None:
+def _expect(settings: Settings, events: int) -> None:
+    """Nothing is lost on the way: every event is in the lake, has its person and is in the customers' rows."""
     from feature_repo.snapshots import attach
 
     con = connect()
-    attach(con, "events", lake / "events")
-    found = con.execute("select count(*) from events").fetchall()[0][0]
-    if found != events:
-        raise RuntimeError(f"the lake holds {found:,} events; expected {events:,}")
+    for name in ("events", "identity_events", "sessions", "moments"):
+        attach(con, name, settings.lake / name)
+    for name in VIEWS:
+        attach(con, f"features_{name}", settings.features / name)
+    moments_of = "select count(*) from (select distinct customer_id, occurred_at from events where customer_id is not null)"
+    wanted = {
+        "events": events,
+        "identity_events where person_id is not null": events,
+        "features_customer": con.execute(moments_of).fetchall()[0][0],
+    }
+    for what, number in wanted.items():
+        found = con.execute(f"select count(*) from {what}").fetchall()[0][0]
+        if found != number:
+            raise RuntimeError(f"{what}: {found:,} rows; expected {number:,}")
+    for what in ("sessions", "moments", *(f"features_{name}" for name in VIEWS)):
+        if not con.execute(f"select count(*) from {what}").fetchall()[0][0]:
+            raise RuntimeError(f"{what} is empty")
+
+
+def _products() -> pa.Table:
+    rows = [
+        {"product_id": f"g{n}", "name": f"Garment {n}", "department": f"d{n % 8}", "category": f"c{n % 60}",
+         "type": f"t{n % 240}", "brand": f"b{n % 40}", "kind": "good", "sellable": True}
+        for n in range(2400)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=tables.PRODUCTS)
 
 
 def write_events(folder: pathlib.Path, events: int) -> None:
@@ -197,48 +250,3 @@ def _scan_seconds(files: str) -> float:
         seconds.append(time.perf_counter() - begun)
     con.close()
     return min(seconds)
-
-
-def _pandas_seconds(files: str, events: int, target: pathlib.Path) -> float:
-    paths = sorted(pathlib.Path(files).parent.glob("*.parquet"))[: -(-events // EVENTS_A_FILE)]
-    begun = time.perf_counter()
-    frame = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True).iloc[:events]
-    good = _keeps_contract(frame)
-    frame = frame[good].drop_duplicates("event_id")
-    frame["source"] = "files"
-    frame["received_at"] = frame["occurred_at"]
-    frame["customer_id"] = frame["identifiers"].map(_customer)
-    touchpoint = frame["touchpoint"].fillna("")
-    frame["store_id"] = touchpoint.str.slice(6).where(touchpoint.str.startswith("store:"))
-    frame["day"] = frame["occurred_at"].dt.date
-    for name in set(tables.EVENTS.names) - set(frame.columns):
-        frame[name] = None
-    frame.to_parquet(target, partition_cols=["day"])
-    return time.perf_counter() - begun
-
-
-def _keeps_contract(frame: pd.DataFrame) -> Any:
-    good = frame["channel"].isin(CHANNELS) & frame["action"].isin(ACTIONS) & frame["occurred_at"].notna()
-    good &= frame["occurred_at"] <= pd.Timestamp.now("UTC")
-    for name in ("event_id", "session_id", "touchpoint", "product_id", "decision_id"):
-        length = frame[name].str.len()
-        good &= length.isna() | length.between(1, 256)
-    for name in ("quantity", "unit_price", "discount", "position"):
-        good &= frame[name].isna() | (frame[name] >= 0)
-    good &= frame["currency"].isna() | frame["currency"].str.fullmatch("[A-Z]{3}")
-    good &= ~(frame["action"].eq("purchase") & frame["product_id"].isna())
-    for name in ("identifiers", "detail", "consent"):
-        good &= frame[name].map(_is_json)
-    return good
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _customer(text: str) -> str | None:
-    return next((str(one["value"]) for one in json.loads(text) if one["kind"] == "customer"), None)

@@ -26,6 +26,8 @@ ABOUT = {
     "pipeline": "`make run` after installation, on 2 cores.",
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
+    "next-action": "Everybody's next best action in the atelier (simulated) by what each contact truly causes: value per "
+    "1,000 customers, beside nobody, everybody, as many at random, and the best with the truth known; same limits.",
     "catalogue-latency": "An answer of the encoder by size of a simulated catalogue, one core, top 20: whole graph, float32 "
     "scan, the server's exact bounded search, 8 bits, sub-items whole and pruned.",
     "intent": "Purchase intent in a session (online-shoppers-intention), 5-fold, calibrated inside the training folds.",

@@ -23,6 +23,7 @@ from training.continuum.data import Sequences, Vocabulary
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
 from training.continuum.model import Encoder
+from training.continuum.ranks import join, precise
 from training.continuum.start import spectral_start
 from training.evaluation.metrics import Targets, ndcg
 
@@ -107,50 +108,62 @@ def fit(
     """
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    ranks = join()
     encoder = Encoder(vocabulary, params)
     spent = 0.0
     if params.start == "spectral":
         started = time.monotonic()
         spectral_start(encoder, sequences, rng)
         spent += time.monotonic() - started
+    encoder.to(ranks.device)
+    if ranks.world > 1:
+        torch.manual_seed(seed + ranks.rank)  # Each drops other values.
     steps = find_steps(sequences)
     sampler = NegativeSampler(vocabulary.count, params, generator)
     lean = singles.fits(sequences, steps, params)
     optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate, fused=lean)
-    average = Average(encoder, params.average)
+    weights, average = list(encoder.parameters()), Average(encoder, params.average)
     curves: dict[str, list[float]] = {"validation_ndcg_at_10": [validate(encoder, params, seen, validation)]}
     kept, best, step = _weights(encoder), 0, 0
     total = params.epochs * max(1, -(-_count(sequences, steps, params) // params.batch))
     for epoch in range(1, params.epochs + 1):
         started = time.monotonic()
         parts: dict[str, list[float]] = {}
-        for batch in batches(sequences, steps, params, rng):
+        for whole in batches(sequences, steps, params, rng):
+            batch, share = ranks.part(whole)
             _set_rate(optimizer, params.learning_rate * rate(step / total))
             hidden = torch.rand(len(vocabulary.product_id), generator=generator) < params.item_dropout
-            loss, values = total_loss(encoder, batch, sampler.draw(), hidden)
+            negatives = sampler.draw()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            values: dict[str, float] = {"train_loss": 0.0}
+            if share:
+                with precise(ranks.device, params.precision):
+                    loss, parts_of = total_loss(encoder, batch, negatives, hidden)
+                (loss * share).backward()
+                values = {"train_loss": float(loss.detach()) * share, **parts_of}
+            values["train_loss"] = ranks.add(weights, values["train_loss"])
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), LARGEST_GRADIENT)
             optimizer.step()
             average.update()
             step += 1
-            for name, value in {"train_loss": float(loss.detach()), **values}.items():
+            for name, value in values.items():
                 parts.setdefault(name, []).append(value)
         spent += time.monotonic() - started
         _append(curves, parts, epoch)
-        reached = validate(average.encoder, params, seen, validation)
+        reached = ranks.agree(validate(average.encoder, params, seen, validation) if ranks.rank == 0 else 0.0)
         curves["validation_ndcg_at_10"].append(reached)
-        progress(
+        told = progress if ranks.rank == 0 else str
+        told(
             f"epoch {epoch} of {params.epochs}: loss {curves['train_loss'][-1]:.4f}, "
             f"validation NDCG@10 {reached:.4f}, {spent:.0f} s"
         )
-        if watch is not None:
+        if watch is not None and ranks.rank == 0:
             watch(average.encoder, spent)
         if best == 0 or not len(validation.rows) or reached > curves["validation_ndcg_at_10"][best]:
             kept, best = _weights(average.encoder), epoch
-        if epoch - best >= params.patience or spent > params.max_seconds:
+        if epoch - best >= params.patience or ranks.agree(spent) > params.max_seconds:
             break
-    encoder.load_state_dict(kept)
+    encoder.cpu().load_state_dict(kept)
     return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy))
 
 
@@ -197,7 +210,8 @@ def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validatio
     encoder.eval()
     answers = []
     with torch.no_grad():
-        catalogue = torch.arange(encoder.items.own.num_embeddings)
+        device = encoder.request.device
+        catalogue = torch.arange(encoder.items.own.num_embeddings, device=device)
         table, bias = encoder.items(catalogue), encoder.items.bias(catalogue)
         for start in range(0, len(validation.rows), SCORE_BATCH):
             part = slice(start, start + SCORE_BATCH)
@@ -205,8 +219,9 @@ def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validatio
             scores, _ = encoder.score(
                 table,
                 bias,
-                *(torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age")),
+                *(torch.from_numpy(inputs[name]).to(device) for name in ("item", "action", "channel", "age")),
             )
+            scores = scores.cpu()
             scores[:, 0] = -torch.inf
             if validation.filter_seen:
                 scores[seen_items(seen, validation.rows[part], validation.at[part])] = -torch.inf

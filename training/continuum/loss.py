@@ -114,7 +114,10 @@ def total_loss(
     Returns:
         The loss and its parts: ``item``, ``action``, ``channel``, and ``buy`` and ``avoid`` where labelled.
     """
-    data = {name: torch.from_numpy(value) for name, value in vars(batch).items()}
+    device = model.request.device
+    data = {name: torch.from_numpy(value).to(device) for name, value in vars(batch).items()}
+    negatives = Negatives(negatives.ids.to(device), negatives.log_expected.to(device))
+    hidden = None if hidden is None else hidden.to(device)
     if isinstance(batch, SingleBatch):
         loss = single_loss(model, data, negatives, hidden)
         return loss, {"item": float(loss.detach())}

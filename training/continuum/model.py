@@ -57,8 +57,9 @@ class ItemTable(nn.Module):
     vectors: Tensor
     cold: Tensor
 
-    def __init__(self, vocabulary: Vocabulary, dim: int, item_bias: bool):
+    def __init__(self, vocabulary: Vocabulary, dim: int, item_bias: bool, unit: bool = False):
         super().__init__()
+        self.unit = unit
         content = vocabulary.content
         size = len(vocabulary.product_id)
         self.own = nn.Embedding(size, dim)
@@ -103,7 +104,7 @@ class ItemTable(nn.Module):
             total = total + self.tag(self.tags[ids].flatten(0, -2)).view(total.shape)
         if self.project is not None:
             total = total + self.project(self.vectors[ids])
-        return total
+        return nn.functional.normalize(total, dim=-1) if self.unit else total
 
     def bias(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Popularity terms float[...] of items int64[...]; starts at log(1 + count)."""
@@ -253,7 +254,7 @@ class Encoder(nn.Module):
     def __init__(self, vocabulary: Vocabulary, params: EncoderParams):
         super().__init__()
         dim, self.params = params.dim, params
-        self.items = ItemTable(vocabulary, dim, params.item_bias)
+        self.items = ItemTable(vocabulary, dim, params.item_bias, params.unit_items)
         self.actions = nn.Embedding(len(ACTIONS) + 1, dim)
         self.channels = nn.Embedding(len(CHANNELS) + 1, dim)
         self.request = nn.Parameter(torch.zeros(dim))

@@ -142,6 +142,19 @@ def train(config: EncoderConfig, progress: Progress = lambda line: None) -> Bund
     return bundle
 
 
+def follow(config: EncoderConfig) -> None:
+    """Take part in training as one of several processes of which another writes.
+
+    Raises:
+        ConfigError: As of `train`.
+        SnapshotError: As of `train`.
+        TrainingError: As of `train`.
+    """
+    check_config(config)
+    torch.set_num_threads(config.threads)
+    learn(config, open_shop(config), lambda line: None)
+
+
 def open_shop(config: EncoderConfig) -> Shop:
     """Read the lake.
 

@@ -15,13 +15,10 @@ import datetime as dt
 import math
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from contracts.actions import KINDS, Kind
 from contracts.events import CHANNELS
 
-Kind = Literal["product", "content", "service", "recovery"]
-
-KINDS: tuple[Kind, ...] = ("product", "content", "service", "recovery")
 HOUR = dt.timedelta(hours=1)
 
 

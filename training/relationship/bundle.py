@@ -5,22 +5,30 @@ Belongs here: the record, writing it, logging. Does not belong here: training (`
 
 from __future__ import annotations
 
+import datetime as dt
 import pathlib
 import shutil
 from collections.abc import Mapping
 
+import mlflow
 import msgspec
 
 from training import tracking
 from training.config import BUNDLE_FILE, ConfigError, TrainingConfig
 from training.evaluation.statistics import Interval
 
+EXPECTATIONS = "expectations.npz"
+"""What the model says of every customer at the end of the data: ``customers`` U[C], columns [C], ``as_of_us``."""
+NOTHING = "nothing"
+"""Key of `Record.details` that says why nothing was learned."""
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a training leaves behind, beside its files.
 
     Attributes:
-        family: ``customers``, ``intent`` or ``uplift``.
+        family: ``customers``, ``intent``, ``uplift``, ``segments``, ``contacts``, ``sessions`` or ``visits``.
         run_id: MLflow run.
         model_uri: MLflow LoggedModel by name.
         metrics: Final numbers.
@@ -69,6 +77,26 @@ def finish(config: TrainingConfig, staged: pathlib.Path, record: Record) -> Reco
     shutil.rmtree(out, ignore_errors=True)
     staged.rename(out)
     return read_record(out)
+
+
+def nothing(config: TrainingConfig, staged: pathlib.Path, run_id: str, family: str, reason: str) -> Record:
+    """A bundle without a model, for a shop whose data cannot teach one; readers find the reason, not silence."""
+    mlflow.set_tag(NOTHING, reason)
+    record = Record(
+        family=family, run_id=run_id, model_uri={}, metrics={}, config=msgspec.to_builtins(config), files={},
+        details={NOTHING: reason}, lake=dict(config.lake),
+    )  # fmt: skip
+    return finish(config, staged, record)
+
+
+def days_of(at: dt.datetime) -> float:
+    """Days since 1970."""
+    return (at - EPOCH) / dt.timedelta(days=1)
+
+
+def exact(value: float) -> Interval:
+    """A number without an interval."""
+    return Interval(value, value, value)
 
 
 def log_results(

@@ -48,6 +48,24 @@ def qini_figure(curve: Curve, title: str) -> Any:
     return figure
 
 
+def effect_figure(predicted: Any, observed: Any, size: Any, title: str) -> Any:
+    """Predicted against observed effect of a contact, one point per group of customers."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    low = min(float(min(predicted)), float(min(observed)), 0.0)
+    top = max(float(max(predicted)), float(max(observed)), 0.01)
+    axes.plot([low, top], [low, top], color="#b9c4be", linestyle="--", label="perfect")
+    axes.scatter(predicted, observed, s=[max(10.0, float(each) / 40) for each in size], color="#0b6e4f")
+    axes.set_xlabel("predicted change")
+    axes.set_ylabel("observed change, contacted less held out")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def card(
     title: str, purpose: str, made: Mapping[str, str], numbers: Mapping[str, Interval], care: list[str]
 ) -> str:

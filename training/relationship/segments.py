@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from contracts.predictions import RFM_SEGMENTS
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Method = Literal["kmeans", "gmm"]
@@ -29,6 +31,7 @@ RFM_NAMES = {
     "asleep": "have not bought for long and never did often",
     "steady": "in the middle of everything",
 }
+assert tuple(RFM_NAMES) == RFM_SEGMENTS
 TYPICAL = 0.5
 """Deviations from the mean below which a feature does not set a segment apart."""
 

@@ -19,7 +19,13 @@ ONLINE = dg.AssetKey(["features", "online"])
 LIVE_ROWS = dg.AssetKey(["features", "live_rows"])
 HISTORIES = dg.AssetKey(["profiles", "histories"])
 
-CUSTOMER_VIEW_NAMES = ("customer", "customer_product", "customer_type", "customer_category")
+CUSTOMER_VIEW_NAMES = (
+    "customer",
+    "customer_product",
+    "customer_type",
+    "customer_category",
+    "customer_store_product",
+)
 PRODUCT_VIEW_NAMES = ("product", "store_product")
 VIEW_NAMES = (*CUSTOMER_VIEW_NAMES, *PRODUCT_VIEW_NAMES)
 

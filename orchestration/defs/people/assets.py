@@ -73,7 +73,14 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **common,
-        deps=[MOMENTS, PRODUCTS, CUSTOMERS],
+        # What the models say and what trials tell is shown too, where it is there.
+        deps=[
+            MOMENTS,
+            PRODUCTS,
+            CUSTOMERS,
+            dg.AssetKey(["people", "predictions"]),
+            dg.AssetKey(["people", "trials"]),
+        ],
         kinds={"duckdb", "plotly"},
         description="The shop at a glance: numbers, channel graph, moments, attribution and segments for the pages.",
     )

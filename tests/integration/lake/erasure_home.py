@@ -20,6 +20,7 @@ from feature_repo import online
 from feature_repo.build import build_views
 from orchestration.draining import drain_inbox
 from orchestration.lake import ingest, merges, tables
+from orchestration.lake.consent import store_consents
 from orchestration.lake.histories import publish_histories
 from orchestration.lake.identity import stitch_lake
 from orchestration.lake.people import store_moments
@@ -66,6 +67,7 @@ def rows() -> list[dict[str, Any]]:
         "unit_price": 2.0,
         "discount": 0.0,
         "touchpoint": "store:1",
+        "consent": '["marketing"]',
     }
     for day in range(3):
         at = 24.0 * day
@@ -205,9 +207,17 @@ def furnish(home: pathlib.Path) -> None:
     entry = merges.never(settings.lake, ("customer", GONE), ("customer", KEPT), f"{GONE} asked for it")
     merges.undo(settings.lake, entry.entry_id)
     stitch_lake(settings.lake)
+    store_consents(settings.lake)
     build_views(
         settings,
-        ["customer", "customer_product", "product", "customer_type", "customer_category"],
+        [
+            "customer",
+            "customer_product",
+            "product",
+            "customer_type",
+            "customer_category",
+            "customer_store_product",
+        ],
         FIRST,
         LAST,
     )
@@ -240,3 +250,38 @@ def furnish(home: pathlib.Path) -> None:
     orphan = data.with_name("part-00000-of-a-killed-writer.parquet")
     shutil.copy(data, orphan)
     os.utime(orphan, (time.time() - 7200,) * 2)
+
+
+AUDIENCES = """
+connections: {crm: "sqlite:///@FOLDER@/crm.db"}
+destinations:
+  outside: {type: files, format: csv, folder: exchange}
+  inside: {type: files, format: parquet}
+  lines: {type: files, format: jsonl}
+  crm: {type: sql, connection: crm, table: people}
+  hook: {type: webhook, url: "${HOOK_URL}", secret: "${HOOK_SECRET}", private: true, backoff_seconds: 0.01, attempts: 1}
+audiences:
+  everybody:
+    title: All
+    condition: everyone
+    purpose: marketing
+    identifiers: [customer, email_sha256]
+    fields: [orders]
+    destinations: [outside, inside, lines, crm, hook]
+"""
+"""What leaves the platform, in a profile's own words."""
+
+
+def send_out(settings: Settings, monkeypatch: Any, url: str, secret: str) -> Settings:
+    """Export both people to every kind of destination; the webhook's receiver is at `url`, or away."""
+    from contracts.settings import read_retailer
+    from orchestration.outbound.exporting import export
+
+    monkeypatch.setenv("HOOK_URL", url)
+    monkeypatch.setenv("HOOK_SECRET", secret)
+    profile = settings.home.parent / "toy.yaml"
+    plain = profile.read_text().partition("\nconnections:")[0].rstrip() + "\nclock: stream\n"
+    profile.write_text(plain + AUDIENCES.replace("@FOLDER@", str(settings.home.parent)))
+    opened = open_home(settings.home)
+    export(opened, read_retailer(opened))
+    return opened

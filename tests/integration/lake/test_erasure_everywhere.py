@@ -4,8 +4,10 @@ import datetime as dt
 import json
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,15 +15,20 @@ import pytest
 from click.testing import CliRunner
 
 from contracts.decisions import Decision
-from contracts.settings import ROOT, Settings
+from contracts.settings import ROOT, Settings, read_retailer
 from feature_repo import online
 from feature_repo.snapshots import attach, connect
 from orchestration.cli.erase import command
 from orchestration.draining import drain_inbox
 from orchestration.lake import erasure, ingest, tables, writing
+from orchestration.lake.consent import store_consents
 from orchestration.lake.erasure_search import find_traces, needles
 from orchestration.lake.erasure_shield import Shielded, store, tombstones_path
 from orchestration.lake.identity import stitch_lake
+from orchestration.outbound import files
+from orchestration.outbound.auditing import audit
+from orchestration.outbound.exporting import export
+from orchestration.outbound.outbox import Outbox
 from orchestration.sources import Window
 from serving.decision_log import DecisionLog
 from serving.inbox.intake import check_events
@@ -44,7 +51,9 @@ from tests.integration.lake.erasure_home import (
     open_home,
     post,
     rows,
+    send_out,
 )
+from tests.integration.outbound.outbound_home import SECRET, Receiver
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +117,9 @@ def test_a_dry_run_lists_every_store_and_changes_nothing(shop: Settings) -> None
     assert found == {
         "inbox/inbox.sqlite", "inbox/decisions.sqlite", "profiles", "evaluation/aaaa.parquet", "features/online.db",
         "features/customer", "features/customer_product", "features/customer_type", "features/customer_category",
+        "features/customer_store_product",
         "lake/events", "lake/customers", "lake/dead_letters", "lake/identity_events", "lake/identity_links",
-        "lake/identity_anchors", "lake/identity_ledger", "lake/sessions", "overview/customers.npz",
+        "lake/identity_anchors", "lake/identity_ledger", "lake/identity_consents", "lake/sessions", "overview/customers.npz",
         "bundles/customers/20250303-1/customers.npz",
     }  # fmt: skip
 
@@ -271,3 +281,100 @@ def test_the_command_is_light_to_import() -> None:
 def test_tables_still_accept_batches_after_the_log_was_cut(erased: Settings) -> None:
     again = writing.append_once(tables.TABLES["events"], erased.lake, tables.EVENTS.empty_table(), "inbox", 1)
     assert not again.applied  # The transaction numbers outlive the log that recorded them.
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+    yield found
+    found.close()
+
+
+def told(receiver: Receiver) -> set[str]:
+    return {row["customer"] for row in receiver.state.get("everybody", {}).values()}
+
+
+def outside(settings: Settings) -> list[str]:
+    """Places outside of the home in which the person is still found."""
+    texts = needles(SECRETS)
+    folder = settings.home.parent
+    beside = [*find_traces(folder / "exchange", texts), *find_traces(folder, texts)]
+    return [str(trace.path) for trace in beside if not trace.path.is_relative_to(settings.home)]
+
+
+def test_what_has_left_forgets_too_and_receivers_are_told(
+    shop: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = send_out(shop, monkeypatch, receiver.url, SECRET)
+    assert told(receiver) == {GONE, KEPT}
+    assert len(outside(shop)) >= 2
+    crm = shop.home.parent / "crm.db"
+    before = files_of(shop.home) | {
+        str(path): path.read_bytes() for path in (crm, *crm.parent.glob("exchange/*"))
+    }
+    listed = {found.store: found.rows for found in erasure.erase(shop, GONE).stores}
+    ours = {
+        "outbound/outbox.sqlite": 1, str(crm.parent / "exchange" / "everybody.csv"): 1,
+        "outbound/files/inside/everybody.parquet": 1, "outbound/files/lines/everybody.jsonl": 1, "sql:crm/people": 1,
+    }  # fmt: skip
+    assert {store: listed[store] for store in ours} == ours
+    after = files_of(shop.home) | {
+        str(path): path.read_bytes() for path in (crm, *crm.parent.glob("exchange/*"))
+    }
+    assert {name for name in before if before[name] != after.get(name)} <= {"outbound/outbox.sqlite"}
+    assert told(receiver) == {GONE, KEPT}
+    done = erasure.erase(shop, GONE, dry_run=False)
+    assert (done.untold, done.remaining) == ({}, ())
+    assert (traces(shop), outside(shop)) == ([], [])
+    assert told(receiver) == {KEPT}
+    assert receiver.bodies[-1]["type"] == "person.erased"
+    assert receiver.problems == []
+    with sqlite3.connect(crm) as con:
+        assert con.execute("select customer from people").fetchall() == [(KEPT,)]
+    assert KEPT in (crm.parent / "exchange" / "everybody.csv").read_text()
+    assert all(files.intact(path) for path in (crm.parent / "exchange").glob("*.csv"))
+    assert not list((shop.home / "erasures").glob("*.json"))
+    retailer = read_retailer(shop)
+    stitch_lake(shop.lake)
+    store_consents(shop.lake)
+    assert [(f.rows, f.unlawful, f.problem) for f in audit(shop, retailer)] == [(1, 0, "")] * 5
+    exported = export(shop, retailer)
+    assert exported.errors == ()
+    assert (traces(shop), outside(shop), told(receiver)) == ([], [], {KEPT})
+
+
+def test_a_receiver_that_is_away_is_told_by_the_next_run(
+    shop: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.answers = [500] * 2
+    shop = send_out(shop, monkeypatch, receiver.url, SECRET)
+    with Outbox(shop.outbound) as outbox:
+        assert len(outbox.waiting()) == 1
+    assert any("outbox.sqlite" in line for line in traces(shop))
+    monkeypatch.setenv("CONTINUUM_HOME", str(shop.home))
+    monkeypatch.setenv("RETAILER", shop.retailer)
+    runner = CliRunner()
+    first = runner.invoke(command, [GONE, "--yes", "--json"])
+    assert first.exit_code == 1
+    assert [row["receiver"] for row in json.loads(first.stdout)["untold"]] == ["hook"]
+    journal = list((shop.home / "erasures").glob("*.json"))
+    assert len(journal) == 1  # Who is to be told of is remembered there, and nowhere else.
+    named = {line.partition(":")[0] for line in traces(shop)}
+    assert named <= {str(journal[0].relative_to(shop.home))}
+    second = runner.invoke(command, [GONE, "--yes", "--json"])
+    assert second.exit_code == 0, second.output
+    assert json.loads(second.stdout)["resumed"]
+    assert (traces(shop), outside(shop)) == ([], [])
+    assert receiver.bodies[-1]["type"] == "person.erased"
+
+
+def test_a_receiver_that_no_longer_exists_is_named_for_somebody_to_tell(
+    shop: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = send_out(shop, monkeypatch, receiver.url, SECRET)
+    profile = shop.home.parent / "toy.yaml"
+    profile.write_text(profile.read_text().replace(", hook]", "]").replace("  hook: {", "  hook2: {"))
+    done = erasure.erase(open_home(shop.home), GONE, dry_run=False)
+    assert done.untold == {"hook": "it is no longer a webhook of the yaml; tell its owner yourself"}
+    assert (done.remaining, traces(shop)) == ((), [])
+    assert erasure.erase(open_home(shop.home), GONE, dry_run=False).untold == {}

@@ -23,7 +23,9 @@ from contracts.overview import (
     Overview,
     Segment,
     Transition,
+    Trial,
 )
+from serving.pages.continuum import distances, span
 from tests.integration.serving.conftest import Shop, serving
 from tests.integration.serving.synthetic import NOW, event
 
@@ -55,8 +57,16 @@ OVERVIEW = Overview(
         Credit(method="last touch", channel="store", share=0.9),
         Credit(method="markov", channel="store", share=0.6),
         Credit(method="markov", channel="</script><b>mail", share=0.4),
+        Credit(method="causal effect (simulated)", channel="store", share=0.25),
+        Credit(method="causal effect (simulated)", channel="</script><b>mail", share=0.75),
     ),
-    segments=(Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),),
+    segments=(
+        Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),
+        Segment(name="Looks at night, buys on Sundays", about="", customers=7, cut="behaviour"),
+    ),
+    trials=(
+        Trial(channel="email", effect=0.0201, low=-0.01, high=0.0502, contacted=4321, held_out=1234, days=7),
+    ),
 )
 
 
@@ -79,7 +89,9 @@ def test_the_shop_at_a_glance(shop: Shop, folder: pathlib.Path) -> None:
     assert answer.status_code == 200
     for words in (
         "12.3 %", "1,234,567", "store → direct mail", "7.1 %", "failed search", "50.0 %", "Weekly families", "345.60",
-        "Simulated shoppers",
+        "Simulated shoppers", "is left unmended most often: 4 people met it 5 times", "12.0 hours", "By behaviour",
+        "Looks at night, buys on Sundays", "20.1", "-10.0 to 50.2", "4,321",
+        "How far from the causal effect", "70.0 %", "35.0 %",
     ):  # fmt: skip
         assert words in text, words
     assert "</script><b>" not in text
@@ -143,3 +155,15 @@ def test_what_is_expected_of_a_customer(shop: Shop, folder: pathlib.Path) -> Non
         assert "cannot be used" in client.get("/continuum/customer?customer_id=1003").text
         (folder / "customers.npz").unlink()
         assert "What we expect" not in client.get("/continuum/customer?customer_id=1003").text
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    assert [span(hours) for hours in (None, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
+        "–", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
+    ]  # fmt: skip
+
+
+def test_methods_are_as_far_from_the_cause_as_one_counts() -> None:
+    # Last touch gives store 0.9 and mail nothing, the cause gives 0.25 and 0.75; Markov 0.6 and 0.4.
+    assert distances(OVERVIEW) == [pytest.approx((0.65 + 0.75) / 2), pytest.approx(0.35), None]
+    assert distances(msgspec.structs.replace(OVERVIEW, credits=OVERVIEW.credits[:3])) == []

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -63,6 +64,23 @@ def trained(home: pathlib.Path) -> tuple[Bundle, str]:
     done = command("encoder", "--config", str(config(home)))
     assert done.returncode == 0, done.stderr[-3000:]
     return read_bundle(home / "bundles" / "encoder" / "first"), done.stderr
+
+
+def test_two_processes_leave_one_bundle(home: pathlib.Path, trained: tuple[Bundle, str]) -> None:
+    path = config(home, out=str(home / "bundles" / "encoder" / "together"))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "training", "encoder", "--config", str(path),
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("epoch 1 of 2") == 1
+    bundle = read_bundle(home / "bundles" / "encoder" / "together")
+    alone = trained[0].details["curve"]["train_loss"]
+    assert bundle.details["curve"]["train_loss"] == pytest.approx(alone, rel=0.05), "dropout differs, no more"
+    shutil.rmtree(home / "bundles" / "encoder" / "together")
 
 
 def test_the_command_reports_progress_and_leaves_one_complete_bundle(

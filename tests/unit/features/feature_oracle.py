@@ -11,7 +11,13 @@ from typing import Any
 import hypothesis.strategies as st
 import pyarrow as pa
 
-from contracts.features import CUSTOMER_HALF_LIVES, MICROSECONDS_PER_DAY, PAIR_HALF_LIVES, STORE_HALF_LIVES
+from contracts.features import (
+    CUSTOMER_HALF_LIVES,
+    GAP_FLOOR,
+    MICROSECONDS_PER_DAY,
+    PAIR_HALF_LIVES,
+    STORE_HALF_LIVES,
+)
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 START_US = (dt.datetime(2017, 3, 1, tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
@@ -180,6 +186,24 @@ def store_product_rows(
     return rows
 
 
+def customer_store_product_rows(
+    events: list[dict[str, Any]],
+) -> dict[tuple[str, str, str, dt.datetime], dict[str, float]]:
+    """Rows of customer_store_product by key and moment."""
+    sold = [e for e in events if e["action"] == "purchase" and e["store_id"] and e["customer_id"]]
+    rows = {}
+    for line in sold:
+        key = (line["customer_id"], line["store_id"], line["product_id"])
+        here = [e for e in sold if (e["customer_id"], e["store_id"], e["product_id"]) == key]
+        past = sorted({at_days(e) for e in here if e["occurred_at"] <= line["occurred_at"]})
+        rows[(*key, line["occurred_at"])] = {
+            "cs_orders": float(len(past)),
+            "cs_last_at": past[-1],
+            "cs_decay_90": math.fsum(2 ** ((at - past[-1]) / 90) for at in past),
+        }
+    return rows
+
+
 def product_row(events: list[dict[str, Any]], product: str, midnight: dt.datetime) -> dict[str, float] | None:
     """Values of a product at a midnight, or None before its first sale."""
     sold = [
@@ -199,10 +223,11 @@ def product_row(events: list[dict[str, Any]], product: str, midnight: dt.datetim
         return {(line["customer_id"], line["occurred_at"]) for line in lines}
 
     month = within(28)
-    times: dict[str, int] = {}
-    for customer, _ in baskets(sold):
-        if customer is not None:
-            times[customer] = times.get(customer, 0) + 1
+    moments: dict[str, set[float]] = {}
+    for line in sold:
+        if line["customer_id"] is not None:
+            moments.setdefault(line["customer_id"], set()).add(at_days(line))
+    gaps = [b - a for own in moments.values() for a, b in itertools.pairwise(sorted(own))]
     paid, listed = _prices(sold, midnight)
     row = {
         "p_orders_1": len(baskets(within(1))),
@@ -210,12 +235,14 @@ def product_row(events: list[dict[str, Any]], product: str, midnight: dt.datetim
         "p_orders_28": len(baskets(month)),
         "p_customers_28": len({line["customer_id"] for line in month} - {None}),
         "p_orders": len(baskets(sold)),
-        "p_customers": len(times),
-        "p_repeat_customers": sum(count > 1 for count in times.values()),
+        "p_customers": len(moments),
+        "p_repeat_customers": sum(len(own) > 1 for own in moments.values()),
         "p_price_28": paid,
         "p_list_price_28": listed,
         "p_discount_orders_28": len(baskets([line for line in month if (line["discount"] or 0) > 0])),
         "p_first_at": min(at_days(line) for line in sold),
+        "p_gaps": len(gaps),
+        "p_log_gap": math.fsum(math.log(max(gap, GAP_FLOOR)) for gap in gaps),
     }
     return {name: float(value) for name, value in row.items()}
 

@@ -80,6 +80,17 @@ def test_store_product_rows_equal_a_brute_force_count(events: list[Row]) -> None
 
 @settings(max_examples=8, deadline=None, phases=NO_SHRINKING)
 @given(events=oracle.events())
+def test_customer_store_product_rows_equal_a_brute_force_count(events: list[Row]) -> None:
+    found = computed("customer_store_product", events)
+    rows = {(r["customer_id"], r["store_id"], r["product_id"], r["event_timestamp"]): r for r in found}
+    expected = oracle.customer_store_product_rows(events)
+    assert rows.keys() == expected.keys()
+    for key, row in expected.items():
+        assert_equal_rows(rows[key], row, key)
+
+
+@settings(max_examples=8, deadline=None, phases=NO_SHRINKING)
+@given(events=oracle.events())
 def test_product_rows_hold_at_every_midnight(events: list[Row]) -> None:
     """The latest row at or before a midnight is the product's state at it, zeros included."""
     rows = computed("product", events)

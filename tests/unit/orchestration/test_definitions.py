@@ -18,6 +18,9 @@ KEYS = {
     "release/candidate", "release/verdict", "release/champion",
     "loop/evidence",
     "people/identities", "people/moments", "people/overview", "people/relationship",
+    "outbound/audiences",
+    "people/trials", "people/segments", "people/contacts", "people/intent", "people/next_visit",
+    "people/predictions", "people/actions",
 }  # fmt: skip
 HEAVY = ("torch", "mlflow", "feast", "lightgbm", "pandas", "ibis", "matplotlib", "onnxruntime")
 
@@ -48,6 +51,8 @@ def test_every_asset_explains_itself(graph: dg.AssetGraph) -> None:
 def test_jobs_an_engineer_would_look_for(definitions: dg.Definitions) -> None:
     assert set(JOB_NAMES) == {
         "full_pipeline", "daily_features", "ingest_live", "retrain", "release", "people", "relationship",
+        "outbound",
+        "next_actions",
     }  # fmt: skip
     for name in JOB_NAMES:
         job = definitions.resolve_job_def(name)
@@ -77,7 +82,16 @@ def test_nights_bring_fresh_catalogue_features_and_release(definitions: dg.Defin
         "nightly_features": "0 2 * * *",
         "nightly_release": "0 4 * * *",
         "nightly_people": "0 3 * * *",
+        "outbound_hourly": "17 * * * *",
     }
+
+
+def test_nothing_leaves_unless_asked(definitions: dg.Definitions) -> None:
+    full = definitions.resolve_job_def("full_pipeline")
+    assert dg.AssetKey(["outbound", "audiences"]) not in full.asset_layer.executable_asset_keys
+    keys = definitions.resolve_asset_graph().asset_check_keys
+    checks = {key.name for key in keys if key.asset_key == dg.AssetKey(["outbound", "audiences"])}
+    assert checks == {"complete", "consent", "counts", "deliveries"}
 
 
 def test_events_are_daily_and_backfilled_in_one_run(graph: dg.AssetGraph) -> None:

@@ -97,6 +97,8 @@ def test_kpi(shop, name):
         ("conversion", "first_channel", {"store": 1.0, "web": 1 / 3}),
         ("recovery", "kind", {"delay": 0.0, "error": 1.0}),
         ("reached_people", "channel", {"email": 2.0, "social": 1.0}),
+        ("value", "person_id", {"ann": 60.0, "cat": 20.0}),
+        ("moment_quality", "person_id", {"ann": 0.0, "bob": 0.5, "cat": 1.0}),
     ],
 )
 def test_groups(shop, name, by, wanted):
@@ -119,6 +121,6 @@ def test_what_does_not_exist_is_named(shop):
     with pytest.raises(KpiError, match="no KPI 'clicks'"):
         measure("clicks", shop, WINDOW)
     with pytest.raises(KpiError, match="no group 'person_id'"):
-        measure("value", shop, WINDOW, ["person_id"])
+        measure("reach", shop, WINDOW, ["person_id"])
     with pytest.raises(KpiError, match="start first"):
         Window(at(1), at(1))

@@ -148,6 +148,12 @@ def test_features_are_what_the_contract_computes_one_by_one(store: int) -> None:
                 zip(contract.PRODUCT_COLUMNS, np.nan_to_num(TABLE.features[item]).astype(float), strict=True)
             ),
             s=dict(zip(contract.STORE_PRODUCT_COLUMNS, numbers, strict=True)),
+            cs=row(
+                state.cs,
+                np.where(state.stores == store, state.store_items, -1),
+                item,
+                contract.CUSTOMER_STORE_PRODUCT_COLUMNS,
+            ),
             x={"x_display": float(bits & 1), "x_mailer": float(bits >> 1 & 1)},
             encoder_score=encoder_scores[TABLE.encoder_id[item]] if TABLE.encoder_id[item] else 0.0,
             co_bought=slow_co_bought(history, item),

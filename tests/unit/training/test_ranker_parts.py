@@ -9,7 +9,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from contracts.features import RANKER_FEATURES
+from contracts.features import PRODUCT_COLUMNS, RANKER_FEATURES
 from serving.engine import candidates as serving_candidates
 from serving.engine.items import ItemTable
 from serving.engine.memory import remember
@@ -34,7 +34,7 @@ def item_arrays() -> items.Arrays:
         "product_id": np.array([f"p{i:02d}" for i in range(N)]), **text, **levels,
         "type_id": items.level_ids(levels["type"]), "category_id": items.level_ids(levels["category"]),
         "private": np.zeros(N, bool), "sellable": RNG.random(N) < 0.9, "encoder_id": ids,
-        "features": np.zeros((N, 11), np.float32), "neighbours": neighbours, "neighbour_scores": scores,
+        "features": np.zeros((N, len(PRODUCT_COLUMNS)), np.float32), "neighbours": neighbours, "neighbour_scores": scores,
         "popular": RNG.permutation(N)[:20].astype(np.int32), "stores": np.array(["1", "2", "3"]),
     }  # fmt: skip
 

@@ -1,0 +1,315 @@
+"""Training of what a contact changes, per channel, from the shop's own trials in the lake.
+
+Each channel with trials is learned on those whose outcome was known at ``train_until`` and judged on later ones; then it
+is learned again on all of them and asked about every customer as of ``evaluate_until``. How far the answer may be
+trusted is decided by the judged part: one effect per customer only where it orders customers better than chance, else
+the channel's average, else nothing. A shop without trials gets a record that says so.
+
+Belongs here: config, protocol, what is logged. Does not belong here: rows (`trials.py`), learners (`uplift.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import mlflow
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from contracts.settings import read_settings
+from training import tracking
+from training.config import Positive, Rate, TrainingConfig
+from training.evaluation.statistics import Interval
+from training.relationship import behaviour as people
+from training.relationship import odds, qini, report, uplift
+from training.relationship.bundle import (
+    EXPECTATIONS,
+    Record,
+    days_of,
+    exact,
+    finish,
+    flat,
+    log_results,
+    nothing,
+    stage,
+)
+from training.relationship.measures import interval_of
+from training.relationship.trials import Trials, read_trials
+
+Floats = npt.NDArray[np.float64]
+Progress = Callable[[str], None]
+Trust = Literal["individual", "average", "none"]
+LEARNERS = ("odds", *uplift.SINGLE)
+"""The simplest first: a more flexible one must be clearly better."""
+FOLDS = 3
+GROUPS = 5
+"""Groups of predicted effect in which it is compared with the observed one."""
+
+
+class ContactsConfig(TrainingConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Config of ``python -m training.relationship contacts``.
+
+    Attributes:
+        outcome_days: A visit within so many days after the contact counts.
+        least: Fewest customers in the smaller arm of each part; channels with fewer are not learned.
+        resamples: Of the bootstrap over customers.
+        params: The trees.
+    """
+
+    outcome_days: Rate = 7.0
+    least: Positive = 150
+    resamples: Positive = 300
+    params: uplift.UpliftParams = uplift.UpliftParams()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """What the later trials say about one channel.
+
+    Attributes:
+        learner: The chosen one.
+        trust: What of it may be used.
+        numbers: By name, without the channel.
+        curve: Qini curve.
+        groups: Predicted effect, observed effect and customers of `GROUPS` groups, by rising prediction.
+    """
+
+    learner: str
+    trust: Trust
+    numbers: dict[str, Interval]
+    curve: qini.Curve
+    groups: tuple[Floats, Floats, Floats]
+
+
+def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Record:
+    """Learn every channel's effect and ask about every customer.
+
+    Raises:
+        SnapshotError: The lake lacks events, identities, sessions or moments.
+    """
+    staged = stage(config)
+    settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
+    known, until = days_of(config.train_until), days_of(config.evaluate_until)
+    with tracking.start(config) as run:
+        versions, everybody = people.read_behaviour(settings, config.threads)
+        version, trials = read_trials(settings, everybody, until, config.outcome_days, config.threads)
+        if not trials:
+            reason = (
+                "the shop has no contacts that were assigned at random: what a contact causes is not known"
+            )
+            return nothing(config, staged, run.info.run_id, "contacts", reason)
+        versions["trials"] = version
+        now = people.features(everybody, until)
+        judged: dict[str, Judged] = {}
+        left_out: dict[str, str] = {}
+        columns: dict[str, npt.NDArray[Any]] = {}
+        saved: dict[str, Any] = {}
+        for channel, rows in trials.items():
+            early, late = rows.select(rows.at + config.outcome_days <= known), rows.select(rows.at >= known)
+            few = min(_smaller(early), _smaller(late))
+            if few < config.least:
+                left_out[channel] = f"{few} customers in the smaller arm; expected at least {config.least}"
+                progress(f"{channel}: left out, {left_out[channel]}")
+                continue
+            judged[channel] = found = judge(early, late, channel, config)
+            whole = fit(found.learner, rows, channel, _sized(config, rows), config.seed)
+            effect = whole.predict(now)
+            if found.trust != "individual":
+                effect = np.full(
+                    len(now), found.numbers["average_effect"].value if found.trust == "average" else 0.0
+                )
+            columns[f"uplift_{channel}"] = effect[everybody.person_of].astype(np.float32)
+            saved[channel] = whole.to_dict()
+            progress(
+                f"{channel}: {found.learner}, Qini {found.numbers['qini'].value:.5f} "
+                f"from {found.numbers['qini'].low:.5f}, used: {found.trust}"
+            )
+        if not judged:
+            reason = "no channel has trials enough: " + "; ".join(f"{c}: {t}" for c, t in left_out.items())
+            return nothing(config, staged, run.info.run_id, "contacts", reason)
+        numbers = {
+            f"{channel}_{name}": value
+            for channel, found in judged.items() for name, value in found.numbers.items()
+        }  # fmt: skip
+        np.savez_compressed(
+            staged / EXPECTATIONS,
+            customers=everybody.customers,
+            as_of_us=int(until * 86_400_000_000),
+            **columns,
+        )
+        (staged / "contacts.json").write_bytes(
+            msgspec.json.encode({"features": people.FEATURES, "effects": saved})
+        )
+        mlflow.log_artifact(str(staged / "contacts.json"))
+        for channel, found in judged.items():
+            mlflow.log_figure(
+                report.qini_figure(found.curve, f"A contact by {channel}"), f"plots/qini-{channel}.png"
+            )
+            mlflow.log_figure(
+                report.effect_figure(*found.groups, title=f"Effect of {channel}"),
+                f"plots/effect-{channel}.png",
+            )
+        trust = {channel: found.trust for channel, found in judged.items()}
+        text = report.card(
+            f"What a contact changes at {config.retailer}",
+            f"For each customer and channel the change of the chance of a visit within {config.outcome_days:g} days.",
+            {
+                "Channels": "; ".join(f"{c}: learner {f.learner}, used: {f.trust}" for c, f in judged.items()),
+                "Left out": "; ".join(f"{c}: {t}" for c, t in left_out.items()) or "none",
+                "Judged on": f"trials from {config.train_until:%Y-%m-%d} on, learned from those before",
+                "Used": "individual effects where Qini's interval is above 0, else the average where its interval "
+                "leaves 0 out, else none; learned again on all trials",
+                "Shoppers": "simulated" if config.simulated else "real", "Code": tracking.code_version(),
+            },
+            numbers,
+            [
+                "It holds for the audiences of the trials; others are answered as if they were alike.",
+                "It is about a visit, not about money; the value of a visit is put beside it where actions are chosen.",
+            ],
+        )  # fmt: skip
+        log_results(staged, {}, numbers, text)
+        record = Record(
+            family="contacts", run_id=run.info.run_id, model_uri={}, metrics=flat(numbers),
+            config=msgspec.to_builtins(config),
+            files={"contacts": "contacts.json", "card": "model_card.md", "expectations": EXPECTATIONS},
+            details={"features": list(people.FEATURES), "trust": trust, "left_out": left_out,
+                     "learner": {c: f.learner for c, f in judged.items()}, "outcome_days": config.outcome_days},
+            lake=versions,
+        )  # fmt: skip
+        return finish(config, staged, record)
+
+
+def traits_of(channel: str) -> list[int]:
+    """Columns of `behaviour.FEATURES` that may move the effect of a contact over a channel."""
+    wanted = ["age", f"contacts_{channel}_28d", f"opened_{channel}"]
+    return [people.FEATURES.index(name) for name in wanted if name in people.FEATURES]
+
+
+def fit(
+    learner: str, rows: Trials, channel: str, params: uplift.UpliftParams, seed: int
+) -> uplift.Effect | odds.Odds:
+    """Fit one of `LEARNERS`."""
+    if learner == "odds":
+        return odds.fit(rows.X, rows.treated, rows.outcome, traits_of(channel), rows.person, params, seed)
+    name = next(name for name in uplift.SINGLE if name == learner)
+    return uplift.fit(name, rows.X, rows.treated, rows.outcome, None, params, seed)
+
+
+def choose(
+    rows: Trials, channel: str, params: uplift.UpliftParams, seed: int
+) -> tuple[str, dict[str, float]]:
+    """The first of `LEARNERS` whose mean Qini on folds of customers lies within one standard error of the best.
+
+    Returns:
+        Its name, and the mean Qini by learner.
+    """
+    _, group = np.unique(rows.person, return_inverse=True)
+    fold = (np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS)[group]
+    values: dict[str, list[float]] = {name: [] for name in LEARNERS}
+    for number in range(FOLDS):
+        inside, outside = rows.select(fold == number), rows.select(fold != number)
+        for name in LEARNERS:
+            score = fit(name, outside, channel, params, seed).predict(inside.X)
+            values[name].append(qini.qini(score, inside.treated, inside.outcome))
+    means = {name: float(np.mean(each)) for name, each in values.items()}
+    best = max(LEARNERS, key=lambda name: means[name])
+    floor = means[best] - float(np.std(values[best], ddof=1)) / FOLDS**0.5
+    return next(name for name in LEARNERS if means[name] >= floor), means
+
+
+def judge(early: Trials, late: Trials, channel: str, config: ContactsConfig) -> Judged:
+    """Choose a learner on earlier trials and see what it is worth on later ones."""
+    params = _sized(config, early)
+    learner, inner = choose(early, channel, params, config.seed)
+    score = fit(learner, early, channel, params, config.seed).predict(late.X)
+    active = late.X[:, people.FEATURES.index("visits_28d")]
+    rng = np.random.default_rng(config.seed)
+    drawn: dict[str, list[float]] = {
+        name: [] for name in ("qini", "qini_most_active_baseline", "average_effect")
+    }
+    whole_average = []
+    both = _joined(early, late)
+    _, cluster = np.unique(late.person, return_inverse=True)
+    _, of_both = np.unique(both.person, return_inverse=True)
+    for draw in range(config.resamples + 1):
+        weight = _weights(rng, cluster, draw)
+        for name, by in (("qini", score), ("qini_most_active_baseline", active)):
+            drawn[name].append(qini.qini(by, late.treated, late.outcome, weight))
+        whole_average.append(_average(both, _weights(rng, of_both, draw)))
+    numbers = {
+        "qini": interval_of(np.array(drawn["qini"])),
+        "qini_most_active_baseline": interval_of(np.array(drawn["qini_most_active_baseline"])),
+        "qini_gain": interval_of(np.array(drawn["qini"]) - np.array(drawn["qini_most_active_baseline"])),
+        "average_effect": interval_of(np.array(whole_average)),
+    }
+    numbers |= {f"inner_qini_{name}": exact(value) for name, value in inner.items()}
+    groups = _groups(score, late)
+    numbers["effect_calibration_error"] = exact(
+        float(np.average(np.abs(groups[0] - groups[1]), weights=groups[2]))
+    )
+    average = numbers["average_effect"]
+    trust: Trust = "none"
+    if numbers["qini"].low > 0:
+        trust = "individual"
+    elif average.low > 0 or average.high < 0:
+        trust = "average"
+    return Judged(learner, trust, numbers, qini.qini_curve(score, late.treated, late.outcome), groups)
+
+
+def _joined(early: Trials, late: Trials) -> Trials:
+    pairs = ((getattr(early, f.name), getattr(late, f.name)) for f in dataclasses.fields(Trials))
+    return Trials(*(np.concatenate(pair) for pair in pairs))
+
+
+def _weights(rng: np.random.Generator, cluster: npt.NDArray[np.int64], draw: int) -> Floats:
+    """How often each row counts when customers are drawn again; the first draw takes everybody once."""
+    if draw == 0:
+        return np.ones(len(cluster))
+    size = int(cluster.max()) + 1
+    return np.bincount(rng.integers(0, size, size), minlength=size)[cluster].astype(np.float64)
+
+
+def _average(rows: Trials, weight: Floats) -> float:
+    def mean(arm: npt.NDArray[np.bool_]) -> float:
+        return float(np.average(rows.outcome[arm], weights=weight[arm] + 1e-12))
+
+    return mean(rows.treated) - mean(~rows.treated)
+
+
+def _groups(score: Floats, rows: Trials) -> tuple[Floats, Floats, Floats]:
+    parts = np.array_split(np.argsort(score, kind="stable"), GROUPS)
+    observed = []
+    for part in parts:
+        arm, y = rows.treated[part], rows.outcome[part]
+        observed.append(y[arm].mean() - y[~arm].mean() if arm.any() and not arm.all() else np.nan)
+    sizes = np.array([len(part) for part in parts], np.float64)
+    predicted = np.array([score[part].mean() for part in parts])
+    keep = np.isfinite(observed)
+    return predicted[keep], np.array(observed)[keep], sizes[keep]
+
+
+def _smaller(rows: Trials) -> int:
+    return int(min(rows.treated.sum(), (~rows.treated).sum())) if len(rows) else 0
+
+
+def _sized(config: ContactsConfig, rows: Trials) -> uplift.UpliftParams:
+    """Leaves of small trials must be smaller, or no tree grows."""
+    leaf = max(20, min(config.params.min_leaf, len(rows) // 50))
+    return msgspec.structs.replace(config.params, threads=config.threads, min_leaf=leaf)
+
+
+def read_effects(folder: pathlib.Path) -> dict[str, uplift.Effect | odds.Odds]:
+    """The learned effects of a bundle by channel.
+
+    Raises:
+        OSError: The bundle holds none.
+    """
+    saved = msgspec.json.decode((folder / "contacts.json").read_bytes())
+    return {
+        channel: odds.odds_of(effect) if effect["learner"] == "odds" else uplift.effect_of(effect)
+        for channel, effect in saved["effects"].items()
+    }
