@@ -123,7 +123,7 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
     setup = {
         "data": task.name, "protocol": protocol(task), "split_sha256": task.split, "seeds": list(bench.seeds),
         "threads": torch.get_num_threads(), **task.facts, "encoder": msgspec.to_builtins(library.encoder_params(task)),
-        "runs_from_earlier_calls": bench.reused,
+        "item_attributes": task.tags is not None, "runs_from_earlier_calls": bench.reused,
     }  # fmt: skip
     return {"bench": f"sequences-{task.name}", "measured": measured, "setup": setup}
 
