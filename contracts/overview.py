@@ -128,6 +128,24 @@ class Contribution(msgspec.Struct, frozen=True, kw_only=True):
     revenue: float
 
 
+class Follow(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes next in the life of people who met a moment.
+
+    Attributes:
+        moment: The earlier.
+        next: The same person's next.
+        count: How often.
+        share: Of everything that follows `moment`, 0 to 1.
+        hours: Median time between them.
+    """
+
+    moment: str
+    next: str
+    count: int
+    share: float
+    hours: float
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What contacts over one channel caused, by trials that held some people out at random.
 
@@ -187,6 +205,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         contributions: Revenue by channel and by department, over the days of the KPIs.
         segments: Groups of customers.
         trials: What contacts cause, by channel; the surest effect first.
+        follows: What most often comes after each bad moment, in the order of `moments`.
     """
 
     retailer: str
@@ -204,3 +223,4 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     contributions: tuple[Contribution, ...] = ()
     segments: tuple[Segment, ...] = ()
     trials: tuple[Trial, ...] = ()
+    follows: tuple[Follow, ...] = ()

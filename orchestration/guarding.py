@@ -76,7 +76,9 @@ def ask(guard: Guard, tables: Tables, end: dt.datetime) -> Guarded:
         for each in (window.before(), window)
     )
     reason = ""
-    if before is not None and now is not None and before > 0:
+    if before is not None and now is None:
+        reason = f"{guard.kpi} has no value in the latest {guard.days} days; before them it was {before:.4g}"
+    elif before is not None and now is not None and before > 0:
         higher = kpis.KPIS[guard.kpi].better == "higher"
         worse = (before - now) / before if higher else (now - before) / before
         if worse > guard.most_drop:

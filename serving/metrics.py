@@ -45,7 +45,10 @@ class Metrics:
             registry=registry,
         )
         self.visual_steps = Counter(
-            "continuum_visual_step_seconds_total", "Time of visual answers by step", ("step",), registry=registry
+            "continuum_visual_step_seconds_total",
+            "Time of visual answers by step",
+            ("step",),
+            registry=registry,
         )
         self.answers = Counter(
             "continuum_answers_total", "Recommendations by path", ("path",), registry=registry

@@ -177,7 +177,13 @@ def decide(
         ]  # fmt: skip
         if answer.chosen is None or answer.at is None:
             found.append(
-                build(None, None, 0.0, _summary([*refused, *against], answer.reason), [*refused, *against])
+                build(
+                    None,
+                    None,
+                    0.0,
+                    _summary(facts, [*refused, *against], answer.reason),
+                    [*refused, *against],
+                )
             )
             continue
         fits = next(why for candidate, why in candidates if candidate is answer.chosen)
@@ -398,8 +404,10 @@ def _why(candidate: Candidate, why: str, facts: Facts) -> str:
     return why
 
 
-def _summary(refused: list[Refused], otherwise: str) -> str:
+def _summary(facts: Facts, refused: list[Refused], otherwise: str) -> str:
     """Why nothing is done, where one reason explains it all."""
+    if refused and not facts.consented:
+        return "no consent to be contacted"
     reasons = {_general(each.reason) for each in refused}
     return reasons.pop() if len(reasons) == 1 else otherwise
 

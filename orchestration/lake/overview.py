@@ -22,6 +22,7 @@ from contracts.overview import (
     OVERVIEW_FILE,
     Contribution,
     Credit,
+    Follow,
     Journeys,
     Kpi,
     MomentDay,
@@ -47,6 +48,9 @@ KPI_DAYS = 90
 SHOWN: tuple[str, ...] = (
     "conversion", "retention", "value", "order_value", "moment_quality", "recovery", "time_to_recovery", "reach",
 )  # fmt: skip
+FOLLOWERS = 2
+"""Of each bad moment, so many of the commonest next ones are shown."""
+
 METHODS = {"last_touch": "last touch", "markov_1": "Markov", "shapley": "Shapley"}
 """Attribution methods that the page shows, of `attribution.METHODS`, with their names for people."""
 
@@ -91,6 +95,7 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
     steps = con.sql(
         "select person_id, occurred_at, source, event_id, channel, action from known"
     ).to_arrow_table()
+    moments = _moments(con, tables, first_day, latest.astimezone(dt.UTC))
     return Overview(
         retailer=retailer.name,
         simulated=retailer.simulated,
@@ -103,10 +108,11 @@ def build_overview(settings: Settings, retailer: Retailer, memory_limit: str = "
         contributions=_contributions(tables, latest.astimezone(dt.UTC)),
         journeys=_journeys(con, steps),
         moment_days=_moment_days(con),
-        moments=_moments(con, tables, first_day, latest.astimezone(dt.UTC)),
+        moments=moments,
         credits=_credits(steps, retailer),
         segments=(*_segments(con, latest), *_learned_segments(settings)),
         trials=_trials(con, lake),
+        follows=_follows(con, moments),
     )
 
 
@@ -290,3 +296,20 @@ def _trials(con: duckdb.DuckDBPyConnection, lake: pathlib.Path) -> tuple[Trial, 
         return ()
     attach(con, "links", LINKS.path(lake))
     return effects_of_trials(con)
+
+
+def _follows(con: duckdb.DuckDBPyConnection, moments: Sequence[MomentKind]) -> tuple[Follow, ...]:
+    """The `FOLLOWERS` commonest next moments of each bad kind."""
+    rows = con.sql("select person_id, kind, occurred_at, source, event_id from moments").to_arrow_table()
+    found = journeys.time_between_moments(rows).to_pylist()
+    follows: list[Follow] = []
+    for kind in moments:
+        own = [row for row in found if kind.bad and row["from_kind"] == kind.moment][:FOLLOWERS]
+        follows += [
+            Follow(
+                moment=kind.moment, next=row["to_kind"], count=row["count"], share=row["share"],
+                hours=row["median_hours"],
+            )
+            for row in own
+        ]  # fmt: skip
+    return tuple(follows)

@@ -161,6 +161,8 @@ def span(hours: float | None) -> str:
     """A time in the unit that people would say it in."""
     if hours is None:
         return "–"
+    if hours < 1 / 60:
+        return "at once"
     if hours < 1:
         return f"{60 * hours:.0f} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"

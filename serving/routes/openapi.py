@@ -37,7 +37,9 @@ def document(title: str, version: str) -> dict[str, Any]:
         described = _operation(operation, by_type, components)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     for operation in OPERATIONS:
-        if operation.query is not None:  # Its fields stand with the operation, and nothing refers to it as a whole.
+        if (
+            operation.query is not None
+        ):  # Its fields stand with the operation, and nothing refers to it as a whole.
             components.pop(operation.query.__name__, None)
     return {
         "openapi": "3.1.0",

@@ -107,6 +107,7 @@ BARS: dict[str, dict[str, tuple[str, float]]] = {
         "gain_over_random_ci_low": (">", 0),
         "contacts_without_consent": ("==", 0),
     },
+    "training-speed": {"examples_per_second_over_sasrec": (">", 1.0)},
     "catalogue-latency": {
         "p50_ms_1m_exact": ("<=", 10),
         "mismatches_10k_exact": ("==", 0),

@@ -44,7 +44,7 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
         quick: A smaller and younger shop; its trials say little, so its numbers are not those of a shop.
         progress: Receives one line per stage.
     """
-    shoppers, days = (900, 240) if quick else (4_000, 273)
+    shoppers, days = (900, 252) if quick else (4_000, 273)
     with tempfile.TemporaryDirectory(prefix="continuum-bench-") as folder:
         first = dt.date(2025, 1, 1)
         last = first + dt.timedelta(days=days - 1)
@@ -60,11 +60,11 @@ def run(quick: bool, progress: Progress) -> dict[str, Any]:
         with mock.patch.dict(os.environ, environment):
             settings = read_settings()
             retailer = read_retailer(settings)
-            trust = _learn(settings, retailer, last, progress)
+            used = _learn(settings, retailer, last, progress)
             measured = _judge(settings, retailer, knobs, days, progress)
     setup = {
         "data": "atelier (simulated)", "seed": SEED, "shoppers": shoppers, "days_of_history": days,
-        "used_effects": ", ".join(f"{channel} {used}" for channel, used in sorted(trust.items())),
+        "used_effects": ", ".join(f"{channel} {what}" for channel, what in sorted(used.items())),
     }  # fmt: skip
     return {"measured": measured, "setup": setup}
 
@@ -92,7 +92,7 @@ def _learn(settings: Settings, retailer: Retailer, last: dt.date, progress: Prog
     job = prepare_customers(settings, retailer)
     train.train_customers(read_config(job.config, train.CustomersConfig))
     finish_customers(settings, job)
-    trust: dict[str, str] = {}
+    used: dict[str, str] = {}
     for family, module, kind in (
         ("segments", train_segments, train_segments.SegmentsConfig),
         ("contacts", train_contacts, train_contacts.ContactsConfig),
@@ -102,11 +102,14 @@ def _learn(settings: Settings, retailer: Retailer, last: dt.date, progress: Prog
         job = prepare_people(settings, retailer, family)
         module.train(read_config(job.config, kind))
         record = finish_people(settings, job)
-        found = record.details.get("trust")
-        trust = dict(found) if isinstance(found, Mapping) else trust
+        found = record.details.get("used")
+        if isinstance(found, Mapping):
+            used = {
+                c: f"{u['average']:.4f} and {u['individual']:.2f} of differences" for c, u in found.items()
+            }
         progress(f"{family} trained")
     store_predictions(settings, retailer)
-    return trust
+    return used
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,6 +182,8 @@ def _judge(
             a.is_contact and not known.facts[a.person].consented for a in actions)),
     }  # fmt: skip
     for place, name in enumerate(channels):
+        blanket = np.where(allowed[:, place], place, -1)
+        measured[f"value_all_by_{name}"] = float(1000 * value_of(worth, blanket).mean())
         told = np.array(
             [outlooks[c].uplift.get(name, np.nan) if c in outlooks else np.nan for c in customers]
         )
@@ -195,19 +200,20 @@ def true_worth(
     """Play the shop again to the morning of the decision, and on, and ask it."""
     import copy
 
-    from training.rehearsal import forms, rendering, simulate, world
+    from training.rehearsal import forms, rendering, world
     from training.rehearsal.config import CONTACT_CHANNELS, checked
     from training.rehearsal.contacts import _OPENS, _UNREAD, effect_on_visit
     from training.rehearsal.draws import Draws
     from training.rehearsal.log import ACT
     from training.rehearsal.opening import import_customers
+    from training.rehearsal.simulate import _live
     from training.rehearsal.state import wake
 
     config = checked(dict(knobs))
     now = world.create(config)
     import_customers(now)
     for day in range(days):
-        simulate._live(now, day)
+        _live(now, day)
     morning = dataclasses.replace(now, state=copy.deepcopy(now.state), day=days)
     wake(morning.state, now.people, Draws(config.seed, days), days, now.wish, config)
     names = forms.identities(config, now.people).customer
@@ -221,7 +227,7 @@ def true_worth(
             effect[:, column] += (1 - opens) * effect_on_visit(morning, who, days, index, _UNREAD)
     seen = len(now.needs)
     for day in range(days, days + FUTURE):
-        simulate._live(now, day)
+        _live(now, day)
     later = np.concatenate([part["person"] for part in now.needs[seen:]])
     visits = np.bincount(later, minlength=len(now.people))
     events = now.log.read()

@@ -21,13 +21,16 @@ ABOUT = {
     "identity": "Who is who in simulated shops whose truth is known (atelier, simulated): pairs of events of one person; "
     "undoing merges; time over events.",
     "atelier": "A million events of the simulated fashion shop on one core, its shapes beside those of real shops.",
-    "intake": "Events of the shape of the atelier (simulated), from files into the lake; plain scan and pandas beside it.",
+    "intake": "Events of the shape of the atelier (simulated), from files to identities, sessions, moments and features; "
+    "a plain scan and pandas, which does less, beside it.",
     "moments": "Micro-moments and open needs on the atelier (simulated), judged by its truth; live against lake.",
     "attribution": "Credits by channel against hand-worked chains and against what channels caused in the atelier "
     "(simulated): total variation, 0 is equal.",
     "pipeline": "`make run` after installation, on 2 cores.",
     "value": "BG/NBD on CDNOW; churn within 28 days and spend within 91 days on Complete Journey, split by time.",
     "uplift": "Visits that each e-mail of Hillstrom's trial causes: our learners and causalml's, same folds, same Qini.",
+    "training-speed": "Targets learned per second: the encoder, plain SASRec code of the same and of its own width, and the "
+    "encoder in two processes; amazon-beauty's histories, 2 cores.",
     "visual": "Pictures by the protocols of the data folder: groceries, similar products, names, phone photos, detection, "
     "outfits; every part on the split named for reporting.",
     "index": "A million made vectors: the server's search by cells against exact search, one question at a time.",

@@ -123,7 +123,7 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
     setup = {
         "data": task.name, "protocol": protocol(task), "split_sha256": task.split, "seeds": list(bench.seeds),
         "threads": torch.get_num_threads(), **task.facts, "encoder": msgspec.to_builtins(library.encoder_params(task)),
-        "runs_from_earlier_calls": bench.reused,
+        "item_attributes": task.tags is not None, "runs_from_earlier_calls": bench.reused,
     }  # fmt: skip
     return {"bench": f"sequences-{task.name}", "measured": measured, "setup": setup}
 
@@ -274,12 +274,15 @@ class Bench:
         task = without_items(self.task, items)
         hidden = np.zeros(self.task.size + 1, bool)
         hidden[items] = True
-        asked = task.test.select(np.flatnonzero(hidden[task.test.targets]))
+        theirs = hidden[task.test.targets]
+        asked = task.test.select(np.flatnonzero(theirs))
         model = library.cold_encoder(task, items, quick=self.quick)
-        runs = self.runs(model, task, asked, "cold")
+        runs = self.runs(model, task, task.test, "cold")
         if not runs or not len(asked):
             return {}
-        each = [float(judge(run.answers, asked.targets, self.task.k)["hr"].mean()) for run in runs]
+        hit = [judge(run.answers, task.test.targets, self.task.k)["hr"] for run in runs]
+        each = [float(one[theirs].mean()) for one in hit]
+        warm = float(np.mean([one[~theirs].mean() for one in hit]))
         left = self.task.size - (0 if self.task.sessions else asked.histories.sizes)
         random = float(np.mean(self.task.k / (left * np.ones(len(asked)))))
         counts = recent_popularity(task.full, task.size)
@@ -291,7 +294,7 @@ class Bench:
             f"cold_hr_at_{self.task.k}_std": float(np.std(each, ddof=1)) if len(each) > 1 else 0.0,
             f"cold_random_hr_at_{self.task.k}": random, f"cold_popularity_hr_at_{self.task.k}": float(hits.mean()),
             "cold_over_random": value / random, "cold_over_popularity": value - float(hits.mean()),
-            "cold_requests": len(asked), "cold_items": len(items),
+            "cold_requests": len(asked), "cold_items": len(items), f"cold_run_warm_hr_at_{self.task.k}": warm,
         }  # fmt: skip
 
     def ablation(self) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def test_the_page_fits_a_phone(visit: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_the_continuum_fits_a_phone(visit: Any) -> None:
+    page = visit("/continuum", viewport={"width": 360, "height": 740})
+    page.wait_for_selector("#credit svg.main-svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_dark_is_readable(visit: Any) -> None:
     page = visit("/", color_scheme="dark")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")

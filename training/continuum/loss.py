@@ -229,7 +229,7 @@ class SharedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx, state: Tensor, rivals: Tensor, level: Tensor, known: Tensor, counted: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         """float[T] from states [T, d], negatives [N, d], their levels [N], targets' logits [T], left out [T, N]."""
-        share = torch.addmm(level, state, rivals.T).masked_fill_(counted, FAR)
+        share = torch.addmm(level, state, rivals.T).float().masked_fill_(counted, FAR)
         total = torch.logaddexp(share.logsumexp(1), known)
         share.sub_(total.unsqueeze(1)).exp_()
         each = total - known

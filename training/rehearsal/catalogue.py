@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from training.rehearsal.config import AtelierConfig
+from training.rehearsal.config import AtelierConfig, RehearsalError
 from training.rehearsal.draws import Draws, Floats, Ints
+from training.rehearsal.photographs import Photo, PhotosError, read_photos
 
 Kind = tuple[str, str, str, float, str, str, float]
 
@@ -109,6 +111,7 @@ class Catalogue:
         price: Price of today.
         first_of: int64[T + 1], where each type begins.
         found: int64[T, C + patterns], how many products a query of adjective and type finds.
+        photos: By product number, the real photo that it is sold with; empty for a drawn catalogue.
     """
 
     kind: Ints
@@ -125,13 +128,17 @@ class Catalogue:
     price: Floats
     first_of: Ints
     found: Ints
+    photos: dict[int, Photo] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def ids(self) -> pa.Array:
         """Product ids: goods, then one guide per type."""
-        goods = [f"at-{number:05d}" for number in range(len(self))]
+        goods = [
+            self.photos[number].photo_id if number in self.photos else f"at-{number:05d}"
+            for number in range(len(self))
+        ]
         return pa.array([*goods, *(f"guide-{name}" for name in TYPES)])
 
 
@@ -150,6 +157,9 @@ def build(config: AtelierConfig) -> Catalogue:
     kind = np.sort(np.concatenate([fixed, rest]))[: config.products]
     colour = draws.choice("colour", number, _COLOUR_SHARE)
     pattern = draws.choice("pattern", number, _PATTERN_SHARE)
+    photos = _photographed(config, kind)
+    for place, photo in photos.items():
+        colour[place], pattern[place] = COLOURS.index(photo.colour), PATTERNS.index(photo.pattern)
     brand = draws.below("brand", number, len(BRANDS))
     typical = np.array([row[3] for row in _KINDS])[kind]
     price = typical * _BRAND_LEVEL[brand] * np.exp(0.22 * draws.normal("price", number))
@@ -172,7 +182,23 @@ def build(config: AtelierConfig) -> Catalogue:
         kind=kind, colour=colour, pattern=pattern, fit=draws.below("fit", number, len(FITS)),
         season=season, brand=brand, base_price=rounded, appeal=appeal, sizes=sizes, stock=target.copy(),
         target=target, price=rounded.copy(), first_of=first_of, found=found,
+        photos=photos,
     )  # fmt: skip
+
+
+def _photographed(config: AtelierConfig, kind: Ints) -> dict[int, Photo]:
+    """Which product gets which photo: of each type the first products, the photos in order of their id."""
+    if config.photos is None:
+        return {}
+    try:
+        found = read_photos(pathlib.Path(config.photos))
+    except PhotosError as error:
+        raise RehearsalError(f"photos: {error}") from error
+    given: dict[int, Photo] = {}
+    for place, name in enumerate(TYPES):
+        numbers = np.flatnonzero(kind == place).tolist()
+        given.update(zip(numbers, (photo for photo in found if photo.type == name), strict=False))
+    return given
 
 
 def reprice(shop: Catalogue, draws: Draws, day: int) -> None:
@@ -235,7 +261,8 @@ def _goods(shop: Catalogue) -> list[dict[str, Any]]:
         }  # fmt: skip
         rows.append(
             {
-                "product_id": ids[number], "name": f"{brand} {look} {name}", "department": department,
+                "product_id": ids[number], "department": department,
+                "name": shop.photos[number].name if number in shop.photos else f"{brand} {look} {name}",
                 "category": category, "type": name, "brand": brand, "manufacturer": brand,
                 "size": "", "kind": "good", "sellable": True, "attributes": json.dumps(attributes),
             }

@@ -39,6 +39,8 @@ class AtelierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         days: Length of the simulation.
         first_day: First UTC day.
         products: Size of the catalogue; goods only, guides come on top.
+        photos: A folder in the layout of fashion-products whose photos take the place of drawn products, as far as
+            they go; None for a drawn catalogue.
         stores: Physical stores.
         household_share: Share of people who live with another shopper.
         shared_device_share: Share of those households with a device that all use.
@@ -66,6 +68,7 @@ class AtelierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     days: Annotated[int, msgspec.Meta(ge=7, le=1_500)] = 180
     first_day: dt.date = dt.date(2025, 1, 1)
     products: Annotated[int, msgspec.Meta(ge=200, le=50_000)] = 2_400
+    photos: str | None = None
     stores: Annotated[int, msgspec.Meta(ge=1, le=500)] = 12
     household_share: Share = 0.25
     shared_device_share: Share = 0.6

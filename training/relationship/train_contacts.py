@@ -1,9 +1,9 @@
 """Training of what a contact changes, per channel, from the shop's own trials in the lake.
 
 Each channel with trials is learned on those whose outcome was known at ``train_until`` and judged on later ones; then it
-is learned again on all of them and asked about every customer as of ``evaluate_until``. How far the answer may be
-trusted is decided by the judged part: one effect per customer only where it orders customers better than chance, else
-the channel's average, else nothing. A shop without trials gets a record that says so.
+is learned again on all of them and asked about every customer as of ``evaluate_until``. Published is the channel's
+average and, around it, as much of the differences between customers as the judged part supports (`support.py`). A shop
+without trials gets a record that says so.
 
 Belongs here: config, protocol, what is logged. Does not belong here: rows (`trials.py`), learners (`uplift.py`).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import mlflow
 import msgspec
@@ -25,7 +25,7 @@ from training import tracking
 from training.config import Positive, Rate, TrainingConfig
 from training.evaluation.statistics import Interval
 from training.relationship import behaviour as people
-from training.relationship import odds, qini, report, uplift
+from training.relationship import odds, qini, report, support, uplift
 from training.relationship.bundle import (
     EXPECTATIONS,
     Record,
@@ -42,7 +42,6 @@ from training.relationship.trials import Trials, read_trials
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
-Trust = Literal["individual", "average", "none"]
 LEARNERS = ("odds", *uplift.SINGLE)
 """The simplest first: a more flexible one must be clearly better."""
 FOLDS = 3
@@ -72,14 +71,14 @@ class Judged:
 
     Attributes:
         learner: The chosen one.
-        trust: What of it may be used.
+        slope: Of the observed on the predicted effect, and its standard error.
         numbers: By name, without the channel.
         curve: Qini curve.
         groups: Predicted effect, observed effect and customers of `GROUPS` groups, by rising prediction.
     """
 
     learner: str
-    trust: Trust
+    slope: tuple[float, float]
     numbers: dict[str, Interval]
     curve: qini.Curve
     groups: tuple[Floats, Floats, Floats]
@@ -106,7 +105,7 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
         now = people.features(everybody, until)
         judged: dict[str, Judged] = {}
         left_out: dict[str, str] = {}
-        columns: dict[str, npt.NDArray[Any]] = {}
+        raw: dict[str, Floats] = {}
         saved: dict[str, Any] = {}
         for channel, rows in trials.items():
             early, late = rows.select(rows.at + config.outcome_days <= known), rows.select(rows.at >= known)
@@ -117,20 +116,22 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
                 continue
             judged[channel] = found = judge(early, late, channel, config)
             whole = fit(found.learner, rows, channel, _sized(config, rows), config.seed)
-            effect = whole.predict(now)
-            if found.trust != "individual":
-                effect = np.full(
-                    len(now), found.numbers["average_effect"].value if found.trust == "average" else 0.0
-                )
-            columns[f"uplift_{channel}"] = effect[everybody.person_of].astype(np.float32)
+            raw[channel] = whole.predict(now) - float(whole.predict(rows.X).mean())
             saved[channel] = whole.to_dict()
             progress(
-                f"{channel}: {found.learner}, Qini {found.numbers['qini'].value:.5f} "
-                f"from {found.numbers['qini'].low:.5f}, used: {found.trust}"
+                f"{channel}: {found.learner}, Qini {found.numbers['qini'].value:.5f} from "
+                f"{found.numbers['qini'].low:.5f}, slope {found.slope[0]:.2f} (error {found.slope[1]:.2f})"
             )
         if not judged:
             reason = "no channel has trials enough: " + "; ".join(f"{c}: {t}" for c, t in left_out.items())
             return nothing(config, staged, run.info.run_id, "contacts", reason)
+        used = usable(judged)
+        columns = {
+            f"uplift_{channel}": (used[channel]["average"] + used[channel]["individual"] * differs)[
+                everybody.person_of
+            ].astype(np.float32)
+            for channel, differs in raw.items()
+        }
         numbers = {
             f"{channel}_{name}": value
             for channel, found in judged.items() for name, value in found.numbers.items()
@@ -153,16 +154,19 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
                 report.effect_figure(*found.groups, title=f"Effect of {channel}"),
                 f"plots/effect-{channel}.png",
             )
-        trust = {channel: found.trust for channel, found in judged.items()}
+        told = "; ".join(
+            f"{c}: learner {f.learner}, average {used[c]['average']:.4f}, {100 * used[c]['individual']:.0f} % of differences"
+            for c, f in judged.items()
+        )
         text = report.card(
             f"What a contact changes at {config.retailer}",
             f"For each customer and channel the change of the chance of a visit within {config.outcome_days:g} days.",
             {
-                "Channels": "; ".join(f"{c}: learner {f.learner}, used: {f.trust}" for c, f in judged.items()),
+                "Channels": told,
                 "Left out": "; ".join(f"{c}: {t}" for c, t in left_out.items()) or "none",
                 "Judged on": f"trials from {config.train_until:%Y-%m-%d} on, learned from those before",
-                "Used": "individual effects where Qini's interval is above 0, else the average where its interval "
-                "leaves 0 out, else none; learned again on all trials",
+                "Used": "averages shrunk towards one another, and differences between customers as far as later trials "
+                "confirm them; learned again on all trials",
                 "Shoppers": "simulated" if config.simulated else "real", "Code": tracking.code_version(),
             },
             numbers,
@@ -176,7 +180,7 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
             family="contacts", run_id=run.info.run_id, model_uri={}, metrics=flat(numbers),
             config=msgspec.to_builtins(config),
             files={"contacts": "contacts.json", "card": "model_card.md", "expectations": EXPECTATIONS},
-            details={"features": list(people.FEATURES), "trust": trust, "left_out": left_out,
+            details={"features": list(people.FEATURES), "used": used, "left_out": left_out,
                      "learner": {c: f.learner for c, f in judged.items()}, "outcome_days": config.outcome_days},
             lake=versions,
         )  # fmt: skip
@@ -251,13 +255,31 @@ def judge(early: Trials, late: Trials, channel: str, config: ContactsConfig) -> 
     numbers["effect_calibration_error"] = exact(
         float(np.average(np.abs(groups[0] - groups[1]), weights=groups[2]))
     )
-    average = numbers["average_effect"]
-    trust: Trust = "none"
-    if numbers["qini"].low > 0:
-        trust = "individual"
-    elif average.low > 0 or average.high < 0:
-        trust = "average"
-    return Judged(learner, trust, numbers, qini.qini_curve(score, late.treated, late.outcome), groups)
+    slope = support.agreement(score, late.treated, late.outcome, _activity(late), late.person)
+    if np.isfinite(slope[1]):
+        reach = 1.96 * slope[1]
+        numbers["slope"] = Interval(slope[0], slope[0] - reach, slope[0] + reach)
+    return Judged(learner, slope, numbers, qini.qini_curve(score, late.treated, late.outcome), groups)
+
+
+def usable(judged: dict[str, Judged]) -> dict[str, dict[str, float]]:
+    """By channel the average to act upon, and the share of the differences between customers."""
+    intervals = [found.numbers["average_effect"] for found in judged.values()]
+    errors = [max((each.high - each.low) / (2 * 1.96), 1e-6) for each in intervals]
+    averages = support.pooled([(each.value, error) for each, error in zip(intervals, errors, strict=True)])
+    share = support.individual_share([found.slope for found in judged.values()])
+    return {
+        channel: {"average": average, "individual": share if np.isfinite(found.slope[1]) else 0.0}
+        for (channel, found), average in zip(judged.items(), averages, strict=True)
+    }
+
+
+def _activity(rows: Trials) -> Floats:
+    """What explains visits anyway, finite."""
+    names = ("visits_28d", "visits_half", "visits_91d", "purchases_91d")
+    counts = [np.log1p(rows.X[:, people.FEATURES.index(name)]) for name in names]
+    since = np.nan_to_num(rows.X[:, people.FEATURES.index("days_since_visit")], nan=people.FAR)
+    return np.column_stack([*counts, np.log1p(since)])
 
 
 def _joined(early: Trials, late: Trials) -> Trials:

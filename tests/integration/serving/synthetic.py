@@ -92,7 +92,8 @@ def remake(folder: pathlib.Path, keys: Keys, items: dict[str, Any]) -> Manifest:
     def described(without: str = "") -> Manifest:
         kept = (c for c in manifest.components if c.name != without)
         parts = tuple(
-            msgspec.structs.replace(c, files=tuple(describe_file(folder, f.path) for f in c.files)) for c in kept
+            msgspec.structs.replace(c, files=tuple(describe_file(folder, f.path) for f in c.files))
+            for c in kept
         )
         return msgspec.structs.replace(manifest, components=parts)
 

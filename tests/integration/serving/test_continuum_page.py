@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import pathlib
 import re
+import sqlite3
 from typing import Any
 
 import msgspec
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from contracts.actions import ACTIONS_FILE, Action, Refused, action_id
 from contracts.overview import (
     OVERVIEW_FILE,
     Credit,
+    Follow,
     Journeys,
     Kpi,
     MomentDay,
@@ -25,6 +29,7 @@ from contracts.overview import (
     Transition,
     Trial,
 )
+from contracts.predictions import PREDICTION_COLUMNS
 from serving.pages.continuum import distances, span
 from tests.integration.serving.conftest import Shop, serving
 from tests.integration.serving.synthetic import NOW, event
@@ -64,6 +69,7 @@ OVERVIEW = Overview(
         Segment(name="Weekly families", about="large baskets", customers=12, spend=345.6),
         Segment(name="Looks at night, buys on Sundays", about="", customers=7, cut="behaviour"),
     ),
+    follows=(Follow(moment="failed_search", next="repeated_search", count=3, share=0.615, hours=0.2),),
     trials=(
         Trial(channel="email", effect=0.0201, low=-0.01, high=0.0502, contacted=4321, held_out=1234, days=7),
     ),
@@ -91,7 +97,7 @@ def test_the_shop_at_a_glance(shop: Shop, folder: pathlib.Path) -> None:
         "12.3 %", "1,234,567", "store → direct mail", "7.1 %", "failed search", "50.0 %", "Weekly families", "345.60",
         "Simulated shoppers", "is left unmended most often: 4 people met it 5 times", "12.0 hours", "By behaviour",
         "Looks at night, buys on Sundays", "20.1", "-10.0 to 50.2", "4,321",
-        "How far from the causal effect", "70.0 %", "35.0 %",
+        "How far from the causal effect", "70.0 %", "35.0 %", "What comes after a bad moment", "61.5 %", "12 minutes",
     ):  # fmt: skip
         assert words in text, words
     assert "</script><b>" not in text
@@ -157,9 +163,48 @@ def test_what_is_expected_of_a_customer(shop: Shop, folder: pathlib.Path) -> Non
         assert "What we expect" not in client.get("/continuum/customer?customer_id=1003").text
 
 
+def test_what_comes_next_and_what_to_do_about_it(shop: Shop, folder: pathlib.Path) -> None:
+    nothing = np.full(2, np.nan, np.float32)
+    said = {
+        **dict.fromkeys(PREDICTION_COLUMNS, nothing), "customers": np.array(["1003", "1005"]),
+        "p_rfm": np.array([1.0, np.nan], np.float32), "p_behaviour": np.array([1.0, np.nan], np.float32),
+        "p_visit_days": np.array([2.5, np.nan], np.float32), "p_visit_soon": np.array([0.61, 0.02], np.float32),
+        "p_visit_soon_days": np.full(2, 7.0, np.float32), "p_channel_app": np.array([0.7, 0.1], np.float32),
+        "p_channel_web": np.array([0.3, 0.2], np.float32), "p_uplift_email": np.array([0.031, np.nan], np.float32),
+        "seen_us": np.array([-1, -1]), "as_of_us": int(NOW.timestamp() * 1_000_000),
+        "behaviour_names": np.array(["asleep at sea", "high <app>"]), "taste_names": np.array([], np.str_),
+    }  # fmt: skip
+    np.savez(folder / "outlook.npz", **said)
+    contact = Action(
+        action_id=action_id("1003", "recovery", "email", "apology:p1", NOW), customer_id="1003", person="p_1",
+        kind="recovery", channel="email", subject="apology:p1", at=NOW, gain=1.25, reason="delay was not <made> good",
+        purpose="marketing", made_at=NOW, expires_at=NOW + dt.timedelta(hours=48), simulated=True,
+        refused=(Refused(channel="sms", kind="product", subject="p2", reason="unsubscribed from sms"),),
+    )  # fmt: skip
+    with contextlib.closing(sqlite3.connect(folder / ACTIONS_FILE)) as con:
+        con.execute("create table actions (customer_id text primary key, record blob not null)")
+        con.execute("insert into actions values ('1003', ?)", (msgspec.json.encode(contact),))
+        con.commit()
+    with serving(shop, overview=folder) as (client, _):
+        text = client.get("/continuum/customer?customer_id=1003").text
+        for words in (
+            "loyal", "high &lt;app&gt;", "app (70 %)", "61 %", "+3.1 points", "What to do next", "Recovery", "1.25",
+            "apology:p1", "delay was not &lt;made&gt; good", "1 other contacts were weighed", "unsubscribed from sms",
+        ):  # fmt: skip
+            assert words in text, words
+        other = client.get("/continuum/customer?customer_id=1005").text
+        assert "web (20 %)" in other
+        assert "What to do next" not in other
+        assert "Segment" not in other
+        (folder / ACTIONS_FILE).write_bytes(b"no database at all, but long enough to be opened as one")
+        assert "cannot be used" in client.get("/continuum/customer?customer_id=1003").text
+        np.savez(folder / "outlook.npz", **{**said, "p_churn": nothing[:1]})
+        assert "cannot be used" in client.get("/continuum/customer?customer_id=1003").text
+
+
 def test_times_are_said_as_people_say_them() -> None:
-    assert [span(hours) for hours in (None, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
-        "–", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
+    assert [span(hours) for hours in (None, 0.0, 0.17, 1.0, 47.9, 48.0, 266.4)] == [
+        "–", "at once", "10 minutes", "1.0 hours", "47.9 hours", "2.0 days", "11.1 days",
     ]  # fmt: skip
 
 

@@ -6,8 +6,11 @@ import ibis
 import pyarrow as pa
 import pytest
 
+from contracts.settings import Guard
+from orchestration.guarding import ask
 from orchestration.lake import moments, sessions, tables
-from orchestration.lake.kpis import KPIS, KpiError, Tables, Window, measure
+from orchestration.lake.kpis import KPIS, KpiError, Tables, Window, among, measure
+from orchestration.lake.trials import TRIALS, TrialError, kpi_by_arm, trials_of
 
 START = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
 WINDOW = Window(START, START + dt.timedelta(days=28))
@@ -124,3 +127,49 @@ def test_what_does_not_exist_is_named(shop):
         measure("reach", shop, WINDOW, ["person_id"])
     with pytest.raises(KpiError, match="start first"):
         Window(at(1), at(1))
+
+
+def test_an_arm_of_a_trial_is_measured_as_the_shop_is(shop):
+    rows = [("t1", "ann", True), ("t1", "bob", False)]
+    trials = ibis.memtable(
+        pa.table(
+            {
+                "trial_id": [row[0] for row in rows], "person_id": [row[1] for row in rows],
+                "channel": ["email"] * 2, "treated": [row[2] for row in rows],
+                "sent_at": pa.array([START] * 2, tables.TIMESTAMP),
+            }
+        )
+    )  # fmt: skip
+    assert kpi_by_arm("conversion", shop, trials, "email") == {"contacted": (1.0, 1), "held out": (0.0, 2)}
+    assert kpi_by_arm("value", shop, trials, "email") == {"contacted": (60.0, 1), "held out": (None, 0)}
+    whole = measure("value", among(shop, shop.events.select("person_id")), WINDOW).to_pyarrow().to_pylist()
+    assert whole == measure("value", shop, WINDOW).to_pyarrow().to_pylist()
+
+
+def test_trials_without_a_record_are_none_and_broken_ones_are_refused():
+    class Source:
+        pass
+
+    assert trials_of(Source()).num_rows == 0
+    row = {"trial_id": "t", "customer_id": "c", "channel": "fax", "sent_at": START, "treated": True}
+    broken = Source()
+    broken.trials = lambda: pa.Table.from_pylist([row], schema=TRIALS.schema)
+    with pytest.raises(TrialError, match="holds 'fax'"):
+        trials_of(broken)
+    broken.trials = lambda: pa.Table.from_pylist([{**row, "treated": None}], schema=TRIALS.schema)
+    with pytest.raises(TrialError, match="'treated' of trials is null in 1 rows"):
+        trials_of(broken)
+
+
+def test_guards_hold_numbers_against_the_days_before(shop):
+    rising = ask(Guard(kpi="value", days=14), shop, at(14))
+    assert (rising.before, rising.now, rising.reason) == (10.0, 40.0, "")
+    fallen = ask(Guard(kpi="reach", days=20, most_drop=0.5), shop, at(40))
+    assert (fallen.before, fallen.now) == (pytest.approx(2 / 3), 0.0)
+    assert "reach is worse by 100.0 %" in fallen.reason
+    assert "allowed: 50.0 %" in fallen.reason
+    gone = ask(Guard(kpi="value", days=20), shop, at(40))
+    assert gone.reason == "value has no value in the latest 20 days; before them it was 40"
+    assert ask(Guard(kpi="conversion", days=20, most_drop=0.0), shop, at(40)).reason == ""
+    with pytest.raises(KpiError, match="there is no KPI 'luck'"):
+        ask(Guard(kpi="luck"), shop, at(40))

@@ -90,3 +90,24 @@ def test_the_rate_warms_up_and_decays_to_a_tenth() -> None:
     assert values[0] < 0.05
     assert max(values) == pytest.approx(1.0, abs=0.02)
     assert values[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_products_in_16_bits_learn_about_the_same(lean: bool) -> None:
+    changes = {"pointer": False, "action_weight": 0.0} if lean else {}
+    items = 1 if lean else 2
+    found = sequences(
+        [
+            [(7.0 * week, 1 + (c + k + week) % 30) for week in range(10) for k in range(items)]
+            for c in range(12)
+        ]
+    )
+    nobody = loop.Validation(np.zeros(0, np.int64), np.zeros(0), targets_of([]))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        params = msgspec.structs.replace(PARAMS, precision=precision, **changes)
+        fitted = loop.fit(found, vocabulary(), params, nobody, seen=found, seed=0, progress=lambda line: None)
+        losses[precision] = fitted.curves["train_loss"]
+        assert {weight.dtype for weight in fitted.encoder.parameters()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)

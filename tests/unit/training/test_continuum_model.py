@@ -190,3 +190,13 @@ def test_every_action_has_its_own_meaning() -> None:
         with torch.no_grad():
             got.append(model(*(torch.from_numpy(inputs[n]) for n in ("item", "action", "channel", "age")))[0])
     assert not torch.allclose(got[0], got[1])
+
+
+def test_item_vectors_of_length_one_score_as_cosines() -> None:
+    model = encoder(msgspec.structs.replace(SMALL, unit_items=True, pointer=False, item_bias=False))
+    ids = torch.arange(1, 31)
+    np.testing.assert_allclose(model.items(ids).norm(dim=-1).detach(), 1.0, rtol=1e-5)
+    own = model.items.own.weight[ids] + model.items.fields[0].weight[model.items.codes[ids, 0]]
+    np.testing.assert_allclose(
+        model.items(ids).detach(), (own / own.norm(dim=-1, keepdim=True)).detach(), rtol=1e-5
+    )

@@ -15,6 +15,7 @@ from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
 from training.config import EncoderParams
 from training.continuum import singles
 from training.continuum.batches import cut_windows, find_steps, make_batches
+from training.continuum.cold import level_lengths
 from training.continuum.data import (
     Content,
     Sequences,
@@ -211,3 +212,20 @@ def test_seen_items_are_those_before_the_moment() -> None:
     found = sequences([[(0.0, 1), (1.0, 2), (2.0, 3)], [(0.0, 4), (1.0, 1)]])
     rows, items = seen_items(found, np.array([1, 0]), np.array([1.0, 2.0]))
     assert sorted(zip(rows.tolist(), items.tolist(), strict=True)) == [(0, 4), (1, 1), (1, 2)]
+
+
+def test_cold_items_get_the_typical_length_of_the_others() -> None:
+    table, cold = torch.randn(31, 8), torch.zeros(31, dtype=torch.bool)
+    cold[[4, 9, 20]] = True
+    table[cold] *= 0.1
+    found = level_lengths(table, cold)
+    lengths = found.norm(dim=1)
+    warm = ~cold
+    warm[0] = False
+    assert torch.equal(found[~cold], table[~cold])
+    assert lengths[cold].median() == pytest.approx(lengths[warm].median().item(), rel=1e-5)
+    assert torch.allclose(torch.cosine_similarity(found[cold], table[cold]), torch.ones(3), atol=1e-5)
+    assert level_lengths(table, torch.zeros(31, dtype=torch.bool)) is table
+    nothing = table.clone()
+    nothing[cold] = 0.0
+    assert level_lengths(nothing, cold) is nothing

@@ -30,17 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER")
     parser.add_argument("--products", type=int, default=2_400, metavar="N", help="size of the catalogue")
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="as the shop was simulated with")
+    parser.add_argument(
+        "--photos",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="real photos in the same layout, used as far as they go",
+    )
     parser.add_argument("--looks", type=int, default=0, metavar="N", help="outfits with boxes")
     given = parser.parse_args(arguments)
     try:
-        config = checked({"products": given.products, "seed": given.seed})
+        photos = None if given.photos is None else str(given.photos.resolve())
+        config = checked({"products": given.products, "seed": given.seed, "photos": photos})
         rows = catalogue.table(catalogue.build(config)).to_pylist()
-        pictures = write_catalogue(rows, given.out)
+        pictures = write_catalogue(rows, given.out, photos_of=given.photos)
         boxes = write_looks(rows, given.out, given.looks, given.seed) if given.looks > 0 else 0
     except RehearsalError as error:
         print(f"drawing: {error}", file=sys.stderr)
         return 2
-    print(f"{pictures:,} drawn products and {boxes:,} boxes in {given.looks:,} looks: {given.out}")
+    what = "drawn products" if given.photos is None else "products"
+    print(f"{pictures:,} {what} and {boxes:,} boxes in {given.looks:,} looks: {given.out}")
     return 0
 
 

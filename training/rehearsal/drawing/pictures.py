@@ -5,6 +5,7 @@ Belongs here: from a catalogue row to a drawing; files. Does not belong here: sh
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
@@ -22,6 +23,7 @@ from PIL import Image
 from training.rehearsal.config import RehearsalError
 from training.rehearsal.drawing import fabric, garments, wares
 from training.rehearsal.drawing.canvas import Canvas, on_ground
+from training.rehearsal.photographs import PHOTOS
 
 SIZE = 224
 GROUND = (247, 246, 243)
@@ -75,16 +77,19 @@ def picture(product: Row, size: int = SIZE) -> Image.Image:
     return on_ground(cut_out(product, size), GROUND)
 
 
-def write_catalogue(products: Sequence[Row], folder: pathlib.Path, size: int = SIZE) -> int:
+def write_catalogue(
+    products: Sequence[Row], folder: pathlib.Path, size: int = SIZE, photos_of: pathlib.Path | None = None
+) -> int:
     """Draw all goods in the fashion-products layout: ``photos.zip`` and ``styles.csv.gz``; and ``attributes.csv``.
 
     Args:
         products: Rows of the atelier's products table; content and services are left out.
         folder: Where to; each file appears whole or not at all.
-        size: Pixels a side.
+        size: Pixels a side of what is drawn.
+        photos_of: The folder whose photos some products are sold with (`AtelierConfig.photos`); these are copied.
 
     Returns:
-        How many pictures were drawn.
+        How many pictures there are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     goods = [product for product in products if product["kind"] == "good"]
@@ -93,9 +98,14 @@ def write_catalogue(products: Sequence[Row], folder: pathlib.Path, size: int = S
     known = csv.DictWriter(every, ATTRIBUTES, lineterminator="\n", extrasaction="ignore", restval="")
     writer.writeheader()
     known.writeheader()
-    with zipfile.ZipFile(photos, "w", zipfile.ZIP_STORED) as archive:
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(zipfile.ZipFile(photos, "w", zipfile.ZIP_STORED))
+        real = stack.enter_context(zipfile.ZipFile(photos_of / PHOTOS)) if photos_of is not None else None
+        taken = set() if real is None else set(real.namelist())
         for product in goods:
-            archive.writestr(zipfile.ZipInfo(f"{product['product_id']}.jpg"), jpeg(picture(product, size)))
+            name = f"{product['product_id']}.jpg"
+            content = real.read(name) if real is not None and name in taken else jpeg(picture(product, size))
+            archive.writestr(zipfile.ZipInfo(name), content)
             attributes = json.loads(product["attributes"])
             writer.writerow({
                 "id": product["product_id"], "gender": "Unisex", "masterCategory": product["department"],
