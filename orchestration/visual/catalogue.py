@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.settings import Retailer, Settings
-from contracts.visual import MEDIA_NAME, media_path
+from contracts.visual import MEDIA_NAME, WHOLE, media_path
 from orchestration.visual import belonging, facts, sets
 
 if TYPE_CHECKING:
@@ -169,14 +169,15 @@ def _belonging(
                 continue
             found = belonging.products_of(kind, every)
             found.sort(key=lambda product: (-popular[product], product))
-            rows.append(row(kind.class_name, picture.key, {"type": kind.type}, picture.labels["name"], found))
+            told = {"type": kind.type, "class": WHOLE}  # A photo is one item there, whatever its words say.
+            rows.append(row(kind.class_name, picture.key, told, picture.labels["name"], found))
         return rows, []
     every = [product.row() for product in products if product.good]
     found = belonging.by_id(opened.rows, every) if way == "id" else belonging.alike(opened.rows, every)
-    told = {product.product_id: product for product in products}
+    by_id = {product.product_id: product for product in products}
     rows = []
     for product_id, picture in sorted(found.items()):
-        product = told[product_id]
+        product = by_id[product_id]
         own = {"type": product.type, "category": product.category, "colour": product.colour}
         merged = {**own, **({k: v for k, v in labels[picture].items() if k in ("colour", "class")})}
         rows.append(row(product_id, picture, merged, product.name, [product_id]))

@@ -245,7 +245,8 @@ def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             judge("phone_to_products_p10_garment", "precision", "phone", "products", "garment", weight=0.2),
         ),
         params=EmbedderParams(
-            size=160, train_size=128, epochs=6, frozen=9, batch=64, crop=0.45, average=0.98, validation=0.05
+            size=192, train_size=160, epochs=10, frozen=9, batch=64, crop=0.45, attribute_weight=0.5,
+            validation=0.05,
         ),
     )  # fmt: skip
 

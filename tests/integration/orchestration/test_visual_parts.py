@@ -340,3 +340,31 @@ def test_clicks_become_pictures_to_learn_from(
     assert by_file["look-campaign-spring.jpg"].right == 0.5
     assert by_file[f"{key(1)}.jpg"].product_id == key(2)
     assert pictures.read(f"{key(1)}.jpg") == (settings.media / f"{key(1)}.jpg").read_bytes()
+
+
+def test_pictures_of_types_answer_with_the_popular_products_of_their_type(
+    shop: tuple[Settings, Retailer], tmp_path: pathlib.Path
+) -> None:
+    settings, retailer = shop
+    (tmp_path / "classes.csv").write_text(
+        "class_id,class_name,coarse_name,iconic_file,description\n0,Red-Tee,Tee,0.jpg,red\n1,Loose,Loose,1.jpg,none\n"
+    )
+    (tmp_path / "types.csv").write_text(
+        "class_id,class_name,department,category,type\n0,Red-Tee,garments,all,tee\n"
+    )
+    with zipfile.ZipFile(tmp_path / "iconic.zip", "w") as archive:
+        archive.writestr("0.jpg", seeing.encoded(seeing.picture(0, 100)))
+    assert retailer.pictures is not None
+    pictures = msgspec.structs.replace(
+        retailer.pictures, layout="grocery-catalogue", root=str(tmp_path), belongs="type",
+        types=str(tmp_path / "types.csv"), looks=0,
+    )  # fmt: skip
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "lake").symlink_to(settings.lake)
+    own = msgspec.structs.replace(settings, home=home)
+    (row,) = catalogue.collect(own, msgspec.structs.replace(retailer, pictures=pictures)).table.to_pylist()
+    # Two purchases of the first tee, none of the others: then by id. A class without a type is left out.
+    assert row["key"] == "Red-Tee"
+    assert row["class"] == "whole product"
+    assert row["answers"] == [key(n) for n in (0, 5, 10, 15, 20, 25, 30)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import visual
-from tests.benchmarks.visual_embedding import _finished, _trained, fashion_config, grocery_config, text_config
+from tests.benchmarks.visual_embedding import _finished, fashion_config, grocery_config, text_config, trained
 from training.config import Bundle, write_bundle
 from training.visual.config import check_embedder
 
@@ -97,7 +97,7 @@ def test_a_bundle_is_taken_for_its_own_config_only(tmp_path: pathlib.Path) -> No
     assert _finished(folder, other) is None
     assert _finished(folder, fashion_config(bench, folder)) is None
     # One that is pointed to is measured as it is.
-    assert _trained(_bench(tmp_path, bundles={"fashion": folder}), "fashion").run_id == "r"
+    assert trained(_bench(tmp_path, bundles={"fashion": folder}), "fashion").run_id == "r"
 
 
 def test_configs_fit_together(tmp_path: pathlib.Path) -> None:
