@@ -147,7 +147,7 @@ def _sample(settings: Settings, size: int) -> pa.Table:
 
 
 def _compare_fold(settings: Settings, pairs: pa.Table) -> Tally:
-    from contracts.features import CUSTOMER_COLUMNS, PAIR_COLUMNS
+    from contracts.features import CUSTOMER_COLUMNS, CUSTOMER_STORE_PRODUCT_COLUMNS, PAIR_COLUMNS
     from feature_repo.retrieval import historical
     from serving.profiles.fold import fold
 
@@ -164,6 +164,10 @@ def _compare_fold(settings: Settings, pairs: pa.Table) -> Tally:
             columns = getattr(state, prefix)
             for name in (f"{prefix}_{column}" for column in PAIR_COLUMNS):
                 tally.compare(key, name, None if place is None else columns[name][place], row[name])
+        there = np.where(state.stores == shop.store(row["store_id"]), state.store_items, -1)
+        found = np.flatnonzero(there == shop.number("product_id", row["product_id"]))
+        for name in CUSTOMER_STORE_PRODUCT_COLUMNS:
+            tally.compare(key, name, state.cs[name][found[0]] if len(found) else None, row[name])
     return tally
 
 
@@ -183,6 +187,7 @@ class _Shop:
         folder = settings.profiles / (settings.profiles / "CURRENT").read_text()
         self._arrays = dict(np.load(folder / "histories.npz", allow_pickle=False))
         self._rows = {name: number for number, name in enumerate(self._arrays["customers"].tolist())}
+        self._stores = {name: number for number, name in enumerate(self._arrays["stores"].tolist())}
         items = self._arrays["products"].tolist()
         known = open_lake(settings.lake).sql("select product_id, type, category, brand from products")
         table = {row[0]: row[1:] for row in known.fetchall()}
@@ -198,6 +203,10 @@ class _Shop:
     def number(self, level: str, name: str) -> int:
         """Index of a product, type or category; -1 for an empty or unknown one."""
         return self._numbers[level].get(name, -1)
+
+    def store(self, name: str | None) -> int:
+        """Index of a store; -2 for none, which no history holds."""
+        return self._stores.get(name or "", -2)
 
     def history(self, customer: str) -> Any:
         """The customer's events as the server would load them."""
