@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +23,7 @@ from contracts.sessions import ACTION, session_id
 from serving.profiles.history import to_microseconds
 from serving.profiles.moments import live_stream
 from serving.profiles.predictions import PredictionsError
+from serving.profiles.published import Published
 
 FILE = "intent.onnx"
 
@@ -52,10 +52,7 @@ class IntentModel:
     """
 
     def __init__(self, folder: pathlib.Path | None) -> None:
-        self._path = None if folder is None else folder / FILE
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self._session: Any = None
+        self._graph: Published[Any] = Published(folder, FILE, _open)
 
     def of(
         self, person: str, events: Iterable[Event], rules: MomentRules, now: dt.datetime
@@ -71,7 +68,7 @@ class IntentModel:
         Raises:
             PredictionsError: The published graph cannot be used.
         """
-        session = self._current()
+        session = self._graph.current()
         if session is None:
             return None
         live = live_stream(person, [event for event in events if event.occurred_at <= now], rules)
@@ -84,19 +81,6 @@ class IntentModel:
         chance = session.run(["probability"], {"features": features[-1:].astype(np.float32)})[0]
         last = live.events[int(rows[-1])]
         return LiveIntent(float(chance[0]), session_id(cut.key[-1]), last.occurred_at, int(cut.acts[-1]))
-
-    def _current(self) -> Any:
-        if self._path is None:
-            return None
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        with self._lock:
-            seen = (status.st_mtime_ns, status.st_ino)
-            if seen != self._seen:
-                self._session, self._seen = _open(self._path), seen
-            return self._session
 
 
 def _open(path: pathlib.Path) -> Any:

@@ -13,7 +13,6 @@ import datetime as dt
 import math
 import pathlib
 import sqlite3
-import threading
 
 import msgspec
 import numpy as np
@@ -24,6 +23,7 @@ from contracts.events import CHANNELS
 from contracts.predictions import CONTACT_CHANNELS, PREDICTION_COLUMNS, RFM_SEGMENTS, VISIT_KINDS
 from serving.profiles.history import to_moment
 from serving.profiles.predictions import PredictionsError
+from serving.profiles.published import Published
 
 FILE = "outlook.npz"
 
@@ -72,9 +72,7 @@ class Outlooks:
 
     def __init__(self, folder: pathlib.Path | None) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self._table: _Table | None = None
+        self._table = Published(folder, FILE, _read)
 
     def of(self, customer_id: str) -> Outlook | None:
         """What is expected of a customer, or None where nothing is.
@@ -82,7 +80,7 @@ class Outlooks:
         Raises:
             PredictionsError: The published file is damaged.
         """
-        table = self._current()
+        table = self._table.current()
         return None if table is None else table.of(customer_id)
 
     def action(self, customer_id: str) -> Action | None:
@@ -105,20 +103,6 @@ class Outlooks:
             return None if row is None else msgspec.json.decode(row[0], type=Action)
         except (sqlite3.Error, msgspec.ValidationError, msgspec.DecodeError) as error:
             raise PredictionsError(f"{path.name} cannot be used: {error}") from error
-
-    def _current(self) -> _Table | None:
-        if self._folder is None:
-            return None
-        path = self._folder / FILE
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return None
-        with self._lock:
-            seen = (status.st_mtime_ns, status.st_ino)
-            if seen != self._seen:
-                self._table, self._seen = _read(path), seen
-            return self._table
 
 
 class _Table:

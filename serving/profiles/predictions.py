@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
-import threading
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.profiles.history import to_moment
+from serving.profiles.published import Published
 
 FILE = "customers.npz"
 
@@ -52,10 +52,7 @@ class Predictions:
     """
 
     def __init__(self, folder: pathlib.Path | None) -> None:
-        self._path = None if folder is None else folder / FILE
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self._table: _Table | None = None
+        self._table = Published(folder, FILE, _read)
 
     def of(self, customer_id: str) -> Expectation | None:
         """What is expected of a customer, or None where nothing is.
@@ -63,21 +60,8 @@ class Predictions:
         Raises:
             PredictionsError: The published file is damaged.
         """
-        table = self._current()
+        table = self._table.current()
         return None if table is None else table.of(customer_id)
-
-    def _current(self) -> _Table | None:
-        if self._path is None:
-            return None
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        with self._lock:
-            seen = (status.st_mtime_ns, status.st_ino)
-            if seen != self._seen:
-                self._table, self._seen = _read(self._path), seen
-            return self._table
 
 
 class _Table:
