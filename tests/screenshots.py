@@ -1,6 +1,6 @@
 """The README's pictures: opens the running services in headless Chromium and keeps small screenshots.
 
-Usage: start the services (`make run`), then `make screenshots`.
+Usage: start the services (`make run`), then `make screenshots`; with RETAILER=atelier the shop page.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Shot:
     settle_ms: int = 2500
     width: int = 1280
     height: int = 800
+    upload: pathlib.Path | None = None  # a photo that is searched with
 
 
 def shots() -> list[Shot]:
@@ -34,6 +35,9 @@ def shots() -> list[Shot]:
     server = f"http://{settings.host}:{settings.serving_port}"
     dagster = f"http://{settings.host}:{settings.dagster_port}"
     mlflow = f"http://{settings.host}:{settings.mlflow_port}"
+    drawn = sorted((settings.home / "media" / "looks").glob("*.jpg"))
+    if drawn:  # A shop with pictures: its shop page is what others do not have.
+        return [Shot("shop", f"{server}/shop", height=900, upload=drawn[0])]
     return [
         Shot("status", server, height=1000),
         Shot("dagster", f"{dagster}/asset-groups", 9000),
@@ -57,6 +61,9 @@ def main() -> int:
             page = chromium.new_page(viewport={"width": shot.width, "height": shot.height})
             page.goto(shot.url, wait_until="domcontentloaded")
             page.wait_for_timeout(shot.settle_ms)
+            if shot.upload is not None:
+                page.set_input_files("input[type=file]", shot.upload)
+                page.wait_for_timeout(2 * shot.settle_ms)
             page.keyboard.press("Escape")  # closes the greetings that UIs open with
             page.wait_for_timeout(500)
             page.screenshot(path=FOLDER / f"{shot.name}.jpg", type="jpeg", quality=70)
