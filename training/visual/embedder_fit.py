@@ -267,7 +267,6 @@ def fit(
         ConfigError: The trunk cannot be made, or a target has fewer than two classes.
     """
     keep_memory()
-    torch.set_flush_denormal(True)
     torch.manual_seed(seed)
     model = make_embedder(params, {name: samples.learned[name] for name in attributes})
     model.to(memory_format=torch.channels_last)
