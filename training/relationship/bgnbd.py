@@ -20,6 +20,9 @@ Floats = npt.NDArray[np.float64]
 
 STARTS = ((1.0, 1.0, 1.0, 1.0), (0.3, 5.0, 0.5, 3.0), (1.0, 10.0, 0.1, 5.0))
 BOUND = 14.0
+EDGE = 0.5
+"""How near to the bound counts as at it: the likelihood is flat there, and where a search stops differs by machine."""
+
 NEAR_ONE = 1e-6
 
 
@@ -186,7 +189,7 @@ def fit(frequency: Floats, recency: Floats, age: Floats) -> BgNbd:
         if best is None or found.fun < best.fun:
             best = found
     assert best is not None
-    if not np.isfinite(best.fun) or np.any(np.abs(best.x) > BOUND - 1e-3):
+    if not np.isfinite(best.fun) or np.any(np.abs(best.x) > BOUND - EDGE):
         raise FitError(
             f"BG/NBD ended at the edge of the search with log parameters {np.round(best.x, 2).tolist()}; "
             "expected a maximum inside: the data does not tell buying rarely from having left"
