@@ -22,7 +22,8 @@ from feast import (
 from feast.data_format import DeltaFormat
 from feast.types import Float64
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from feature_repo.catalog import PREDICTIONS, VIEWS, ViewSpec
 from feature_repo.on_demand import MOMENT_COLUMNS, REQUEST_COLUMNS, moment_features
 

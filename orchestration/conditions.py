@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 
 LAKE_POOL = "lake_writer"
 FEAST_POOL = "feast_registry"

@@ -13,7 +13,8 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from contracts.settings import Guard, Settings
+from contracts.retailer import Guard
+from contracts.settings import Settings
 
 if TYPE_CHECKING:
     from orchestration.lake.kpis import Tables

@@ -16,7 +16,8 @@ import pathlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from orchestration.windows import Windows, cut
 
 if TYPE_CHECKING:

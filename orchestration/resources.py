@@ -6,7 +6,8 @@ import os
 
 import dagster as dg
 
-from contracts.settings import Retailer, Settings, read_retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings, read_retailer, read_settings
 
 
 class Shop(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -18,7 +18,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from contracts.settings import ROOT, Retailer, Settings, SettingsError
+from contracts.retailer import Retailer
+from contracts.settings import ROOT, Settings, SettingsError
 
 DAGSTER_YAML = pathlib.Path(__file__).with_name("dagster.yaml")
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from contracts.release import Manifest
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from contracts.visual import COMPONENTS
 from orchestration.champion import release_model
 from orchestration.guarding import guard_lake

@@ -14,7 +14,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from orchestration.windows import cut
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pathlib
 import statistics
 from dataclasses import dataclass
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 
 QUIET_SHARE = 0.1
 """A day with fewer purchases than this share of the median day does not count as the data's end."""

@@ -41,7 +41,8 @@ from contracts.release import (
     manifest_bytes,
     read_manifest,
 )
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from training.config import Bundle, read_bundle
 from training.sealing import PackagingError, appearing, check_files, ensure_keys, sign, write_file
 

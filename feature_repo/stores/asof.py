@@ -206,7 +206,7 @@ def _check_entity_columns(
         raise FeastEntityDFMissingColumnsError(wanted, missing)
     for view in on_demand:
         if view.mode == "substrait":
-            raise NotImplementedError(
+            raise ValueError(
                 f"on-demand view {view.name} has mode 'substrait'; expected 'python' or 'pandas'"
             )
         for name in view.get_request_data_schema():

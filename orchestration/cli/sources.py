@@ -41,7 +41,8 @@ def check(
     """Read FILE as intake would, and say what came of it. Leaves with 1 if nothing is usable."""
     import msgspec
 
-    from contracts.settings import Feed, SettingsError, read_feeds
+    from contracts.retailer import Feed
+    from contracts.settings import SettingsError, read_feeds
     from orchestration.sources.feeds import checking
     from orchestration.sources.feeds.paths import MappingError
 

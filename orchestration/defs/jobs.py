@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 
 FULL_PIPELINE = "full_pipeline"
 DAILY_FEATURES = "daily_features"

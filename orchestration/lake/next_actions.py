@@ -31,7 +31,8 @@ import pyarrow as pa
 from contracts.actions import ACTIONS_FILE, NONE, Action, Refused, action_id
 from contracts.policy import ActionPolicy
 from contracts.recovery import Choice, Effect, Situation, choose
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from orchestration.lake import action_facts, writing
 from orchestration.lake.action_facts import Facts, Known, Trouble
 from orchestration.lake.tables import TIMESTAMP, Table

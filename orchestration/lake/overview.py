@@ -32,7 +32,8 @@ from contracts.overview import (
     Transition,
     Trial,
 )
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from feature_repo.snapshots import SnapshotError, attach, connect
 from orchestration.lake import attribution, journeys, kpis
 from orchestration.lake.causes import effects_of_trials

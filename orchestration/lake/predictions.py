@@ -17,7 +17,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from contracts.predictions import PREDICTION_COLUMNS, RFM_SEGMENTS
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,8 @@ from collections.abc import Collection
 from typing import Any
 
 from contracts.outbound import OutboundError, Webhook
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from orchestration.outbound import files, sql
 from orchestration.outbound.audiences import lawful
 from orchestration.outbound.outbox import Outbox

@@ -15,7 +15,8 @@ from typing import Any
 
 from contracts.events import Purpose
 from contracts.outbound import Files, OutboundError, Table, Webhook
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from orchestration.outbound import files, sql
 from orchestration.outbound.audiences import Selection, check_audience, lawful, select
 from orchestration.outbound.auditing import expel_unlawful

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 import msgspec
 
 from contracts.outbound import OutboundError, Webhook
-from contracts.settings import Retailer, Settings, SettingsError, read_retailer
+from contracts.retailer import Retailer
+from contracts.settings import Settings, SettingsError, read_retailer
 from orchestration.outbound import files, sql
 from orchestration.outbound.outbox import Outbox
 from orchestration.outbound.records import Place, alone

@@ -16,7 +16,8 @@ import pyarrow as pa
 from contracts.identity import LOGIN
 from contracts.moments import BAD
 from contracts.outbound import OutboundError
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from feature_repo.snapshots import SnapshotError, attach, connect, quoted
 from orchestration.lake import kpis
 from orchestration.lake.consent import CONSENTS

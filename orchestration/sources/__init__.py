@@ -17,7 +17,8 @@ from typing import Protocol, cast
 
 import pyarrow as pa
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 
 
 class UnknownSourceError(LookupError):

@@ -21,7 +21,8 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from contracts.settings import Feed, Retailer, Settings, read_retailer, read_settings
+from contracts.retailer import Feed, Retailer
+from contracts.settings import Settings, read_retailer, read_settings
 from feature_repo.snapshots import connect, literal
 from orchestration.lake import tables
 from orchestration.sources import WeeklyRows, Window

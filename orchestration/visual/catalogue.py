@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from contracts.visual import MEDIA_NAME, WHOLE, media_path
 from orchestration.visual import belonging, facts, sets
 

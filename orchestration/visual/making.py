@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.settings import Pictures, Retailer, Settings
+from contracts.retailer import Pictures, Retailer
+from contracts.settings import Settings
 from contracts.visual import (
     CLASSES,
     DetectorSettings,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from contracts.settings import Retailer, Settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings
 from contracts.visual import EmbedderSettings
 from orchestration.visual import catalogue, making, sets
 

@@ -1,7 +1,7 @@
 """What each visual model of a shop is told: sources, targets and sizes by what pictures the shop has.
 
 A recipe fits its shop: small graphs and minutes for drawn pictures, pretrained weights at full size for photos. A
-profile overrides any parameter (`contracts.settings.Pictures`).
+profile overrides any parameter (`contracts.retailer.Pictures`).
 
 Belongs here: configs. Does not belong here: their types (`training/visual`), running them.
 """
@@ -15,7 +15,8 @@ import os
 import pathlib
 from typing import Any
 
-from contracts.settings import Pictures, Retailer, Settings
+from contracts.retailer import Pictures, Retailer
+from contracts.settings import Settings
 from orchestration.training_jobs import TrainingJob, latest_bundle
 from orchestration.visual import catalogue, facts, sets
 

@@ -12,7 +12,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from contracts.settings import Pictures, Settings
+from contracts.retailer import Pictures
+from contracts.settings import Settings
 
 if TYPE_CHECKING:
     from training.visual.pictures import PictureSet

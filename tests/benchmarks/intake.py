@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from contracts.settings import Feed, Retailer, Settings, read_settings
+from contracts.retailer import Feed, Retailer
+from contracts.settings import Settings, read_settings
 from feature_repo.build import build_views
 from feature_repo.catalog import VIEWS
 from feature_repo.snapshots import connect, literal

@@ -25,7 +25,8 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from contracts.settings import Retailer, Settings, read_retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings, read_retailer, read_settings
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str], None]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.sources import Window, load
 
 JSON_FIELDS = ("identifiers", "detail", "consent")

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from contracts.actions import Action
-from contracts.settings import Retailer, Settings, read_retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings, read_retailer, read_settings
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import ingest
 from orchestration.lake.next_actions import read_actions

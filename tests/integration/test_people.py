@@ -12,7 +12,8 @@ import pytest
 
 from contracts.moments import BAD
 from contracts.overview import OVERVIEW_FILE, Overview
-from contracts.settings import Retailer, Settings, read_retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import Settings, read_retailer, read_settings
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import ingest
 from orchestration.lake.overview import CAUSAL, METHODS, publish_overview

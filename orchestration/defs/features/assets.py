@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.conditions import FEAST_POOL, LAKE_POOL, daily, on_new_data, owners
 from orchestration.defs.intake.assets import EVENTS, LIVE_EVENTS, PRODUCTS
 from orchestration.metadata import markdown_table

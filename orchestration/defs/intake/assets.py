@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.conditions import LAKE_POOL, daily, owners
 from orchestration.metadata import Metadata, markdown_table, table_metadata
 from orchestration.resources import Shop

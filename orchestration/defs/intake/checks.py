@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.defs.intake.assets import EVENTS, LIVE_EVENTS
 from orchestration.resources import Shop
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.conditions import on_new_data, owners
 from orchestration.defs.features.assets import CUSTOMER_VIEWS, LIVE_ROWS, PRODUCT_VIEWS
 from orchestration.metadata import bars

@@ -5,7 +5,7 @@ import time
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.defs.jobs import INGEST_LIVE, RETRAIN
 from orchestration.defs.loop.assets import EVIDENCE
 from orchestration.resources import Shop

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import ROOT, Retailer
+from contracts.retailer import Retailer
+from contracts.settings import ROOT
 from orchestration.conditions import TRAINING_POOL, owners
 from orchestration.defs.features.assets import CUSTOMER_VIEWS, ONLINE, PRODUCT_VIEWS
 from orchestration.defs.intake.assets import EVENTS, EXPOSURES, PRODUCTS

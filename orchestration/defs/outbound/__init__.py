@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.defs.outbound.assets import build_assets
 from orchestration.defs.outbound.checks import build_checks
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.conditions import LAKE_POOL, owners
 from orchestration.defs.people.assets import IDENTITIES, MOMENTS
 from orchestration.defs.people.outlook import ACTIONS

@@ -7,7 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import ROOT, Retailer
+from contracts.retailer import Retailer
+from contracts.settings import ROOT
 from orchestration.conditions import FEAST_POOL, LAKE_POOL, TRAINING_POOL, owners
 from orchestration.defs.intake.assets import CUSTOMERS, EVENTS, PRODUCTS
 from orchestration.metadata import bars, markdown_table, table_metadata

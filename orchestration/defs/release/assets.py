@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.conditions import TRAINING_POOL, owners
 from orchestration.defs.features.assets import HISTORIES
 from orchestration.defs.intake.assets import EXPOSURES

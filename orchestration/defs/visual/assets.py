@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import ROOT, Retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import ROOT, read_settings
 from orchestration.conditions import TRAINING_POOL, owners
 from orchestration.defs.intake.assets import EVENTS, PRODUCTS
 from orchestration.metadata import bars, markdown_table, picture

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.defs.visual.assets import INDEX, PICTURES
 from orchestration.resources import Shop
 

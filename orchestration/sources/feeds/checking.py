@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from feature_repo.snapshots import connect, literal
 from orchestration.lake import validation
 from orchestration.sources.feeds import guessing, parts

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.settings import Feed, expand_address
+from contracts.retailer import Feed
+from contracts.settings import expand_address
 from feature_repo.snapshots import connect, literal
 
 BATCH_ROWS = 65_536

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds import formats
 from orchestration.sources.feeds.formats.snowplow import FIELDS
 from orchestration.sources.feeds.text import Text, UnreadableFileError, prepare

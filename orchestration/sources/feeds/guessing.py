@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "event_id": ("event_id", "eventid", "id", "uuid", "message_id", "transaction_line_id", "line_id"),

@@ -8,7 +8,7 @@ Belongs here: which rows there are. Does not belong here: what stands in their f
 from __future__ import annotations
 
 from contracts.events import ACTIONS
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from feature_repo.snapshots import literal
 from orchestration.sources.feeds.formats import Format
 from orchestration.sources.feeds.paths import MappingError, Paths, json_path

@@ -15,7 +15,7 @@ import datetime as dt
 import duckdb
 
 from contracts.events import ACTIONS, CHANNELS, FUTURE_TOLERANCE
-from contracts.settings import Feed, Path
+from contracts.retailer import Feed, Path
 from feature_repo.snapshots import literal, quoted
 from orchestration.lake import tables
 from orchestration.sources.feeds import values

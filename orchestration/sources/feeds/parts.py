@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 
 VERSION = 1
 """Of the way rows are mapped; a higher number reads everything again."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from contracts.settings import Path
+from contracts.retailer import Path
 from feature_repo.snapshots import literal, quoted
 
 _STEP = re.compile(r"""\.(?:"([^"]+)"|([^.\[\]"{}()]+))|\[(\d+|\#-\d+)\]""")

@@ -18,7 +18,7 @@ import duckdb
 import msgspec
 import pyarrow.parquet as pq
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from feature_repo.snapshots import connect, literal
 from orchestration.lake import tables
 from orchestration.sources.feeds import formats

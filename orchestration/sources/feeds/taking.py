@@ -15,7 +15,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.lake import ingest
 from orchestration.sources import Source, Window
 from orchestration.sources.feeds import parts

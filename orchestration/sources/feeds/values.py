@@ -9,7 +9,7 @@ import datetime as dt
 
 import duckdb
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from feature_repo.snapshots import literal
 from orchestration.sources.feeds.paths import MappingError, Value
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contracts.settings import Feed, Retailer
+from contracts.retailer import Feed, Retailer
 from feature_repo.snapshots import attach, connect
 from orchestration.lake import checks, merges
 from orchestration.lake.identity_tables import BOTS, LINKS

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contracts.settings import Feed, Retailer
+from contracts.retailer import Feed, Retailer
 from orchestration.sources import Window
 from orchestration.sources.feeds.database import DatabaseError
 from orchestration.sources.files import Files

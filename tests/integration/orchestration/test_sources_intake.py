@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from contracts.settings import Feed, Retailer
+from contracts.retailer import Feed, Retailer
 from orchestration.cli import main
 from orchestration.lake import checks
 from orchestration.lake.ingest import ingest_customers, ingest_events, ingest_offers, ingest_products

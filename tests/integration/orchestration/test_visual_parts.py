@@ -22,7 +22,8 @@ from PIL import Image
 
 from contracts.decisions import Decision, DecisionItem, Reason
 from contracts.release import read_manifest
-from contracts.settings import Pictures, Retailer, Settings, read_settings
+from contracts.retailer import Pictures, Retailer
+from contracts.settings import Settings, read_settings
 from orchestration.lake import tables, writing
 from orchestration.visual import catalogue, clicks, facts, making, proving, sheets
 from serving.decision_log import DecisionLog

@@ -11,7 +11,8 @@ import pytest
 
 from contracts.events import decode_event
 from contracts.outbound import Files, Table, Webhook
-from contracts.settings import ROOT, Retailer, SettingsError, read_retailer, read_settings
+from contracts.retailer import Retailer
+from contracts.settings import ROOT, SettingsError, read_retailer, read_settings
 from orchestration.outbound.audiences import check_audience
 
 HEAD = "name: toy\ntitle: Toy\nsource: files\nfirst_day: 2025-01-01\nlast_day: 2025-02-01\n"

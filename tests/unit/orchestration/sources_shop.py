@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from contracts.settings import Feed, Retailer
+from contracts.retailer import Feed, Retailer
 from orchestration.sources import Window
 from orchestration.sources.feeds.parts import Part
 from orchestration.sources.files import Files

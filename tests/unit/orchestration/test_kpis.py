@@ -6,7 +6,7 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from contracts.settings import Guard
+from contracts.retailer import Guard
 from orchestration.guarding import ask
 from orchestration.lake import moments, sessions, tables
 from orchestration.lake.kpis import KPIS, KpiError, Tables, Window, among, measure

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sources_shop import YEAR, events, one, read, shop
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 
 ROW = "{id},2024-03-01T10:00:00Z,search,{word}\n"
 HEADER = "id,at,what,words\n"

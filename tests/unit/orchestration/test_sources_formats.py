@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sources_shop import events, jsonl, one, read, shop
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds.formats import segment
 from orchestration.sources.feeds.formats.snowplow import FIELDS
 

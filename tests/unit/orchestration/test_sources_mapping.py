@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sources_shop import NOW, events, jsonl, one, read, shop
 
-from contracts.settings import Feed, SettingsError, expand_address, read_feeds
+from contracts.retailer import Feed
+from contracts.settings import SettingsError, expand_address, read_feeds
 from orchestration.sources.feeds import guessing
 from orchestration.sources.feeds.paths import MappingError, Paths
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from contracts.settings import RETAILERS, Pictures, SettingsError, read_retailer, read_settings
+from contracts.retailer import Pictures
+from contracts.settings import RETAILERS, SettingsError, read_retailer, read_settings
 from orchestration.visual import belonging, recipes
 from training.rehearsal.catalogue import COLOURS, TYPES
 from training.visual.pictures import Picture

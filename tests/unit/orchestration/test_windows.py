@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from contracts.settings import Retailer
+from contracts.retailer import Retailer
 from orchestration.lake import tables, writing
 from orchestration.windows import NotEnoughData, cut, data_end
 

@@ -1,6 +1,6 @@
 """Formats: for each kind of export, the mapping that it comes with.
 
-A format is a `contracts.settings.Feed` that the retailer's own mapping is laid over, a query that brings
+A format is a `contracts.retailer.Feed` that the retailer's own mapping is laid over, a query that brings
 its rows into reach of paths, and the columns or keys it is recognised by.
 
 Belongs here: what is special about an export. Does not belong here: paths, values and times in general.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 
 
 def same(relation: str, columns: Collection[str]) -> str:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds.formats import Format
 
 OWN = (

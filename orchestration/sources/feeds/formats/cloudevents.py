@@ -8,7 +8,7 @@ rest is for the mapping (``fields: {product_id: $.data.article}``). Of ``type`` 
 
 from __future__ import annotations
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds.formats import Format
 
 ACTIONS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds.formats import Format
 
 ACTIONS = {

@@ -8,7 +8,7 @@ discount on the whole order stays in ``detail``.
 
 from __future__ import annotations
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from orchestration.sources.feeds.formats import Format
 
 ACTIONS = {

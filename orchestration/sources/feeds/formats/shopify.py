@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contracts.settings import Feed
+from contracts.retailer import Feed
 from feature_repo.snapshots import quoted
 from orchestration.sources.feeds.formats import Format
 
