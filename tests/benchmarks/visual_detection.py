@@ -27,16 +27,14 @@ import msgspec
 
 from orchestration.visual.recipes import DRAWN
 from tests.benchmarks.visual import Bench, Outcome
-from training.config import Bundle, ConfigError, read_bundle
+from tests.benchmarks.visual_bundles import SEED, finished, places
+from training.config import Bundle, read_bundle
 from training.visual.bundles import sha256
 from training.visual.detector.params import DetectorConfig, DetectorParams, DetectorSource
 from training.visual.outfit.params import OutfitConfig, OutfitParams, OutfitSource
 
-SEED = 7
 LOOKS = 600
 CALIBRATION = 64
-PLACES = ("home", "out", "tracking_uri", "threads", "experiment", "tags")
-"""Keys of a config that do not change what is trained."""
 
 MEASURES = (
     "tests/benchmarks/visual_detection.py", "training/evaluation/detection.py", "training/visual/boxes.py",
@@ -65,7 +63,11 @@ def outfit(bench: Bench) -> Outcome:
         folder = bench.folder(f"outfit{suffix}")
         config = outfit_config(bench, folder, blank)
         given = f"outfit{suffix}" in bench.bundles
-        bundle = read_bundle(folder) if given else _finished(folder, config) or train(config, bench.progress)
+        bundle = (
+            read_bundle(folder)
+            if given
+            else finished(folder, config, _forget) or train(config, bench.progress)
+        )
         for name in ("fitb", "auc"):
             measured[f"outfit_{name}{suffix}"] = bundle.metrics[f"street_{name}"]
             if blank:
@@ -140,33 +142,14 @@ def _trained(bench: Bench, name: str) -> Bundle:
     if f"detector-{name}" in bench.bundles:
         return read_bundle(folder)
     config = (street_config if name == "street" else drawn_config)(bench, folder)
-    return _finished(folder, config) or train(config, bench.progress)
+    return finished(folder, config, _forget) or train(config, bench.progress)
 
 
-def _finished(folder: pathlib.Path, config: DetectorConfig | OutfitConfig) -> Bundle | None:
-    """The bundle in a folder, if it is of this config; how long a session took does not matter."""
-    try:
-        bundle = read_bundle(folder)
-        told = msgspec.to_builtins(msgspec.convert(bundle.config, type(config)))
-    except (ConfigError, msgspec.ValidationError):
-        return None
-    want = msgspec.to_builtins(config)
-    for one in (told, want):
-        for key in PLACES:
-            one.pop(key)
-        one["params"].pop("session_seconds", None)
-        for source in one["sources"]:
-            source.pop("root")
-    return bundle if told == want else None
-
-
-def _places(bench: Bench, folder: pathlib.Path, name: str) -> dict[str, Any]:
-    tracking = bench.home / "mlflow" / "mlflow.db"
-    tracking.parent.mkdir(parents=True, exist_ok=True)
-    return {
-        "home": str(bench.home), "out": str(folder), "tracking_uri": f"sqlite:///{tracking}",
-        "experiment": f"bench-visual-{name}", "seed": SEED,
-    }  # fmt: skip
+def _forget(told: dict[str, Any]) -> None:
+    """How long a session took and where pictures lay does not matter."""
+    told["params"].pop("session_seconds", None)
+    for source in told["sources"]:
+        source.pop("root")
 
 
 def _drawings(bench: Bench) -> pathlib.Path:
@@ -202,7 +185,7 @@ def street_config(bench: Bench, folder: pathlib.Path) -> DetectorConfig:
         params = msgspec.structs.replace(params, size=192, width=32, steps=8, check_every=8)
         sources = (msgspec.structs.replace(sources[0], limit=48),)
     return DetectorConfig(
-        **_places(bench, folder, "street"), retailer="street-looks", sources=sources, params=params
+        **places(bench, folder, "street"), retailer="street-looks", sources=sources, params=params
     )
 
 
@@ -213,7 +196,7 @@ def drawn_config(bench: Bench, folder: pathlib.Path) -> DetectorConfig:
     if bench.quick:
         params = msgspec.structs.replace(params, size=128, width=16, steps=8, check_every=8)
     return DetectorConfig(
-        **_places(bench, folder, "drawn"), retailer="atelier", simulated=True, params=params,
+        **places(bench, folder, "drawn"), retailer="atelier", simulated=True, params=params,
         sources=(
             DetectorSource(layout="drawn-looks", root=root, share=0.85),
             DetectorSource(layout="drawn", root=root, share=0.15, limit=200),
@@ -228,7 +211,7 @@ def outfit_config(bench: Bench, folder: pathlib.Path, blank: bool) -> OutfitConf
         kind="street-looks", root=str(bench.data / "street-looks"), limit=40 if bench.quick else 0
     )
     return OutfitConfig(
-        **_places(bench, folder, "outfit"),
+        **places(bench, folder, "outfit"),
         retailer="street-looks",
         sources=(source,),
         blank=blank,

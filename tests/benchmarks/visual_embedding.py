@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from tests.benchmarks.visual import Bench, Outcome
-from training.config import Bundle, ConfigError, read_bundle
+from tests.benchmarks.visual_bundles import SEED, finished, places
+from training.config import Bundle, read_bundle
 from training.evaluation.statistics import mean_interval
 from training.visual.config import (
     EmbedderConfig,
@@ -29,14 +30,11 @@ from training.visual.config import (
     TextConfig,
 )
 
-SEED = 7
 MEASURES = (
     "tests/benchmarks/visual_embedding.py", "training/evaluation/retrieval.py", "training/visual/decode.py",
     "training/visual/embedder_data.py", "training/visual/embedder_export.py", "training/visual/embedder_judge.py",
     "training/visual/pictures.py",
 )  # fmt: skip
-PLACES = ("home", "out", "tracking_uri", "threads", "experiment", "tags")
-"""Keys of a config that do not change what is trained."""
 
 GARMENTS = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
 """Classes of the phone photos."""
@@ -72,7 +70,7 @@ def names(bench: Bench) -> Outcome:
     folder, embedder = bench.folder("text"), trained(bench, "fashion")
     config = text_config(bench, folder)
     given = "text" in bench.bundles
-    bundle = read_bundle(folder) if given else _finished(folder, config, ("embedder",))
+    bundle = read_bundle(folder) if given else finished(folder, config, lambda told: told.pop("embedder"))
     if given and bundle.details["embedder_sha256"] != embedder.details["sha256"]:
         raise ValueError(
             "--bundle text speaks of another embedder than fashion's; expected one trained on it"
@@ -144,31 +142,7 @@ def trained(bench: Bench, name: str) -> Bundle:
     if name in bench.bundles:  # It is measured as it is, whatever it was trained with.
         return read_bundle(folder)
     config = (grocery_config if name == "grocery" else fashion_config)(bench, folder)
-    return _finished(folder, config) or train(config, bench.progress)
-
-
-def _finished(
-    folder: pathlib.Path, config: EmbedderConfig | TextConfig, also: tuple[str, ...] = ()
-) -> Bundle | None:
-    """The bundle in a folder, if it is of this config."""
-    try:
-        bundle = read_bundle(folder)
-        told = msgspec.to_builtins(msgspec.convert(bundle.config, type(config)))
-    except (ConfigError, msgspec.ValidationError):
-        return None
-    want = msgspec.to_builtins(config)
-    for key in (*PLACES, *also):
-        told.pop(key), want.pop(key)
-    return bundle if told == want else None
-
-
-def _places(bench: Bench, folder: pathlib.Path, name: str) -> dict[str, Any]:
-    tracking = bench.home / "mlflow" / "mlflow.db"
-    tracking.parent.mkdir(parents=True, exist_ok=True)
-    return {
-        "home": str(bench.home), "out": str(folder), "tracking_uri": f"sqlite:///{tracking}",
-        "experiment": f"bench-visual-{name}", "seed": SEED,
-    }  # fmt: skip
+    return finished(folder, config) or train(config, bench.progress)
 
 
 def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
@@ -187,7 +161,7 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     if bench.quick:
         params = msgspec.structs.replace(params, size=64, train_size=64, epochs=1, frozen=12)
     return EmbedderConfig(
-        **_places(bench, folder, "grocery"), retailer="grocery",
+        **places(bench, folder, "grocery"), retailer="grocery",
         sources=(
             Source(name="photos", layout="grocery-photos", root=root, labels=labels, jitter=0.35),
             Source(name="catalogue", layout="grocery-catalogue", root=root, labels=labels, validate=False, repeat=5,
@@ -232,7 +206,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
         )
 
     return EmbedderConfig(
-        **_places(bench, folder, "fashion"), retailer="fashion", sources=(products, phones),
+        **places(bench, folder, "fashion"), retailer="fashion", sources=(products, phones),
         targets=(
             Target(labels=("type",), part="shape"), Target(labels=("colour",), part="colour"),
             Target(labels=("type", "colour"), smallest=2), Target(labels=("garment",), part="shape"),
@@ -255,7 +229,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
 def text_config(bench: Bench, folder: pathlib.Path) -> TextConfig:
     """Of the text tower."""
     return TextConfig(
-        **_places(bench, folder, "text"),
+        **places(bench, folder, "text"),
         retailer="fashion",
         embedder=str(bench.folder("fashion")),
         source="products",

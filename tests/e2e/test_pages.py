@@ -10,7 +10,7 @@ import pytest
 from contracts.settings import Settings
 from orchestration import services
 from orchestration.cli.doctor import browser
-from tests.screenshots import FLAGS
+from tests.e2e.conftest import visiting
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,38 +29,10 @@ def server(small_shop: Settings) -> Iterator[str]:
         yield wanted[0].url
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def visit(chromium: Any, server: str) -> Iterator[Any]:
-    """Open a page; afterwards no error was logged and no other host was asked."""
-    problems: list[str] = []
-    pages = []
-
-    def open_page(path: str, **options: Any) -> Any:
-        page = chromium.new_context(**options).new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith(server) else problems.append(request.url),
-        )
-        page.goto(server + path)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.context.close()
-    assert problems == []
+    with visiting(chromium, server) as open_page:
+        yield open_page
 
 
 def test_status_shows_the_champion_and_its_numbers(visit: Any) -> None:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from orchestration.cli.doctor import browser
+from tests.e2e.conftest import visiting
 from tests.e2e.window import make_window, photo
 from tests.integration.serving.conftest import Shop, process, wait_for
-from tests.screenshots import FLAGS
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,37 +35,16 @@ def server(window: Shop) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def visit(chromium: Any, server: str) -> Iterator[Any]:
-    """Open the page; afterwards no error was logged and no other host was asked."""
-    problems: list[str] = []
-    contexts = []
+    with visiting(chromium, server, "blob:") as open_page:
 
-    def open_page(path: str = "/shop", **options: Any) -> Any:
-        context = chromium.new_context(**options)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((server, "blob:")) else problems.append(r.url))
-        page.goto(server + path)
-        page.wait_for_selector("#feed-list .good")
-        contexts.append(context)
-        return page
+        def open_shop(path: str = "/shop", **options: Any) -> Any:
+            page = open_page(path, **options)
+            page.wait_for_selector("#feed-list .good")
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
+        yield open_shop
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from serving.app import build_app
 from serving.releases.registry import FolderRegistry
 from serving.server import Options, Server
+from tests.integration.serving import seeing
 from tests.integration.serving.synthetic import RETAILER, Keys, make_release, write_profiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -170,3 +171,16 @@ def post_raw(client: Any, path: str, content: bytes, **headers: str) -> Any:
 def problem_fields(response: Any) -> list[str]:
     assert response.headers["content-type"] == "application/problem+json"
     return [error["field"] for error in json.loads(response.content).get("errors", [])]
+
+
+@pytest.fixture(scope="module")
+def seer(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """An installation whose release sees; its state is shared by a module's tests."""
+    home = tmp_path_factory.mktemp("home")
+    keys = Keys(home / "keys")
+    make_release(home / "registry" / "v1", keys, "v1", seed=1)
+    seeing.add_visual(home / "registry" / "v1", keys)
+    write_profiles(home / "profiles")
+    shop = Shop(home, keys)
+    shop.champion("v1")
+    return shop

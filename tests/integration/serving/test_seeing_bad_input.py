@@ -24,21 +24,8 @@ from serving.releases import ReleaseError, open_release
 from tests.integration.serving import seeing
 from tests.integration.serving.conftest import Shop, serving
 from tests.integration.serving.seeing import archive, encoded, scene
-from tests.integration.serving.synthetic import Keys, make_release, write_profiles
 
 WHOLE = scene({0: 5, 3: 8}, 400)
-
-
-@pytest.fixture(scope="module")
-def seer(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    home = tmp_path_factory.mktemp("home")
-    keys = Keys(home / "keys")
-    make_release(home / "registry" / "v1", keys, "v1", seed=1)
-    seeing.add_visual(home / "registry" / "v1", keys)
-    write_profiles(home / "profiles")
-    shop = Shop(home, keys)
-    shop.champion("v1")
-    return shop
 
 
 @pytest.fixture(scope="module")

@@ -9,26 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from feature_repo.snapshots import connect
 from orchestration.lake.visual_pairs import PAIRS, visual_pairs
 from tests.integration.serving import seeing
 from tests.integration.serving.conftest import Shop, serving, wait_for
 from tests.integration.serving.seeing import encoded, scene
-from tests.integration.serving.synthetic import Keys, event, make_release, write_profiles
-
-
-@pytest.fixture(scope="module")
-def seer(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    home = tmp_path_factory.mktemp("home")
-    keys = Keys(home / "keys")
-    make_release(home / "registry" / "v1", keys, "v1", seed=1)
-    seeing.add_visual(home / "registry" / "v1", keys)
-    write_profiles(home / "profiles")
-    shop = Shop(home, keys)
-    shop.champion("v1")
-    return shop
+from tests.integration.serving.synthetic import event
 
 
 def pairs_of(shop: Shop) -> list[dict[str, Any]]:

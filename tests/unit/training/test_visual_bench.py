@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import visual
-from tests.benchmarks.visual_embedding import _finished, fashion_config, grocery_config, text_config, trained
+from tests.benchmarks.visual_bundles import finished
+from tests.benchmarks.visual_embedding import fashion_config, grocery_config, text_config, trained
 from training.config import Bundle, write_bundle
 from training.visual.config import check_embedder
 
@@ -79,7 +80,7 @@ def test_a_bundle_is_taken_for_its_own_config_only(tmp_path: pathlib.Path) -> No
     bench, folder = _bench(tmp_path), tmp_path / "bundle"
     folder.mkdir()
     config = grocery_config(bench, folder)
-    assert _finished(folder, config) is None
+    assert finished(folder, config) is None
     moved = msgspec.structs.replace(config, out="elsewhere", threads=1)
     write_bundle(
         folder,
@@ -92,10 +93,10 @@ def test_a_bundle_is_taken_for_its_own_config_only(tmp_path: pathlib.Path) -> No
             files={},
         ),
     )
-    assert _finished(folder, config) is not None
+    assert finished(folder, config) is not None
     other = msgspec.structs.replace(config, seed=config.seed + 1)
-    assert _finished(folder, other) is None
-    assert _finished(folder, fashion_config(bench, folder)) is None
+    assert finished(folder, other) is None
+    assert finished(folder, fashion_config(bench, folder)) is None
     # One that is pointed to is measured as it is.
     assert trained(_bench(tmp_path, bundles={"fashion": folder}), "fashion").run_id == "r"
 
