@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -280,6 +281,22 @@ def decode_params(params: dict[str, Any], kind: type[T]) -> T:
         return msgspec.convert(params, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"params: {error}") from error
+
+
+def stage(out: str) -> pathlib.Path:
+    """An empty folder beside a bundle's place, where its files are written first."""
+    place = pathlib.Path(out)
+    staged = place.with_name(f".tmp-{place.name}")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    return staged
+
+
+def put(staged: pathlib.Path, out: str) -> pathlib.Path:
+    """Put a finished bundle in its place, instead of what was there."""
+    place = pathlib.Path(out)
+    shutil.rmtree(place, ignore_errors=True)
+    return staged.rename(place)
 
 
 def write_bundle(folder: pathlib.Path, bundle: Bundle) -> None:

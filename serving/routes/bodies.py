@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from serving.routes.problems import ProblemError
+from serving.inbox.intake import field_of
+from serving.routes.problems import FieldError, ProblemError
+
+T = TypeVar("T")
 
 PARTS = 8
 _BOUNDARY = re.compile(r"boundary=(?:\"([^\"\r\n]{1,200})\"|([^\s;\"]{1,200}))", re.IGNORECASE)
@@ -104,3 +109,20 @@ def first_part(body: bytes, content_type: str) -> bytes:
             "unreadable-picture", "the multipart body has no part; expected one with a picture"
         )
     return next((content for head, content in parts if b"filename=" in head.lower()), parts[0][1])
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A JSON body as what a route expects.
+
+    Raises:
+        ProblemError: It is no JSON, or a field does not fit; the field is named.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        field = FieldError(field=field_of(str(error)), message=str(error))
+        raise ProblemError("invalid-request", str(error), (field,)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProblemError("malformed-json", str(error)) from error
+    except RecursionError as error:
+        raise ProblemError("malformed-json", "the JSON is nested too deeply") from error

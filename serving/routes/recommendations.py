@@ -17,9 +17,8 @@ from contracts.events import FUTURE_TOLERANCE
 from serving.answers import NoReleaseError, Question
 from serving.batcher import BusyError
 from serving.engine.items import Filters
-from serving.inbox.intake import field_of
 from serving.profiles.history import to_microseconds
-from serving.routes.bodies import read_json_body
+from serving.routes.bodies import decoded, read_json_body
 from serving.routes.problems import FieldError, ProblemError
 from serving.routes.types import RecommendationRequest
 from serving.server import Server
@@ -51,15 +50,7 @@ async def recommend(request: Request) -> Response:
 
 
 def _question(body: bytes, server: Server, started_ns: int) -> Question:
-    try:
-        asked = _DECODER.decode(body)
-    except msgspec.ValidationError as error:
-        field = FieldError(field=field_of(str(error)), message=str(error))
-        raise ProblemError("invalid-request", str(error), (field,)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProblemError("malformed-json", str(error)) from error
-    except RecursionError as error:
-        raise ProblemError("malformed-json", "the JSON is nested too deeply") from error
+    asked = decoded(_DECODER, body)
     at = asked.context.at
     try:
         at_us = None if at is None else to_microseconds(at)

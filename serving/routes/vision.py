@@ -22,10 +22,10 @@ from contracts.events import Event
 from serving.answers import NoReleaseError
 from serving.batcher import BusyError
 from serving.engine.sessions import GraphError
-from serving.inbox.intake import check_events, field_of
+from serving.inbox.intake import check_events
 from serving.inbox.schema import InboxError
 from serving.profiles.history import to_microseconds
-from serving.routes.bodies import first_part, media_type, read_body, read_json_body
+from serving.routes.bodies import decoded, first_part, media_type, read_body, read_json_body
 from serving.routes.problems import FieldError, ProblemError
 from serving.routes.queries import read_query
 from serving.routes.vision_types import (
@@ -272,16 +272,9 @@ def _refuse(field: str, message: str) -> None:
 
 
 async def _body(request: Request, server: Server, decoder: msgspec.json.Decoder[Any]) -> Any:
-    body = await read_json_body(request, server.limits.body_bytes, server.limits.body_seconds)
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        field = FieldError(field=field_of(str(error)), message=str(error))
-        raise ProblemError("invalid-request", str(error), (field,)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProblemError("malformed-json", str(error)) from error
-    except RecursionError as error:
-        raise ProblemError("malformed-json", "the JSON is nested too deeply") from error
+    return decoded(
+        decoder, await read_json_body(request, server.limits.body_bytes, server.limits.body_seconds)
+    )
 
 
 def _cards(server: Server, answer: Answer) -> Cardmaker:

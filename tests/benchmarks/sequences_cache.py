@@ -7,7 +7,6 @@ run is made again. Belongs here: keys and files. Does not belong here: what is r
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tests.benchmarks.meaning import meaning
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 Ints = npt.NDArray[np.int64]
@@ -75,21 +76,3 @@ def key_of(parts: Iterable[Any], sources: Iterable[str]) -> str:
     for name in sorted(sources):
         digest.update(f"{name} {meaning(ROOT / name)}".encode())
     return digest.hexdigest()[:16]
-
-
-def meaning(path: pathlib.Path) -> str:
-    """Hash of a module's syntax tree without docstrings and comments."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -11,7 +11,6 @@ Belongs here: parts, what is kept of them. Does not belong here: what a part doe
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import hashlib
 import importlib
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from contracts.settings import ROOT, read_settings
+from tests.benchmarks.meaning import meaning
 
 Progress = Callable[[str], None]
 Outcome = tuple[dict[str, Any], dict[str, Any]]
@@ -142,18 +142,3 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
         measured |= {name: min(value, measured.get(name, value)) for name, value in alone.items()}
         setup |= {f"{part}_{name}": value for name, value in about.items()}
     return {"measured": measured, "setup": setup}
-
-
-def meaning(path: pathlib.Path) -> str:
-    """Hash of a module's syntax tree without docstrings and comments."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(node: ast.stmt) -> bool:
-    told = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(told, ast.Constant) and isinstance(told.value, str)

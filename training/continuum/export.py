@@ -13,9 +13,7 @@ Belongs here: export and parity. Does not belong here: the network (`model.py`).
 
 from __future__ import annotations
 
-import logging
 import pathlib
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,9 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from training.continuum.model import Encoder
+from training.graphs import export_graph, save_graph
 
-OPSET = 20
-IR_VERSION = 10
 """Oldest that the operators need, so that older runtimes load the file."""
 
 TOLERANCE = 2e-3
@@ -100,20 +97,12 @@ def export_onnx(encoder: Encoder, path: pathlib.Path, heads: Iterable[str] = ())
     names = ["scores", "next_action", "next_channel", *(["buy"] if "buy" in inference.heads else []), "state"]
     names += ["pointer"] if encoder.params.pointer else []
     names += ["avoid"] if "avoid" in inference.heads else []
-    # It warns of operators of an absent torchvision that the network does not have.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            inference, example, dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
-            input_names=["item", "action", "channel", "age"], output_names=names,
-            dynamic_shapes=tuple({0: batch, 1: length} for _ in example),
-        )  # fmt: skip
-    model = program.model_proto
+    shape = {0: batch, 1: length}
+    model = export_graph(
+        inference, example, ["item", "action", "channel", "age"], names, [shape for _ in example]
+    )
     _add_selection(model, inference.table.shape[0])
-    model.ir_version = IR_VERSION
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save_model(model, path)
+    save_graph(model, path)
 
 
 def _add_selection(model: onnx.ModelProto, columns: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Callable
 
 import duckdb
@@ -20,7 +19,7 @@ import torch
 from contracts.settings import Settings, read_settings
 from feature_repo.snapshots import attach, connect
 from training import tracking
-from training.config import Bundle, ConfigError, EncoderConfig, check_config, write_bundle
+from training.config import Bundle, ConfigError, EncoderConfig, check_config, put, stage, write_bundle
 from training.continuum import report
 from training.continuum.data import (
     DataError,
@@ -87,10 +86,7 @@ def train(config: EncoderConfig, progress: Progress = lambda line: None) -> Bund
     """
     check_config(config)
     torch.set_num_threads(config.threads)
-    out = pathlib.Path(config.out)
-    staged = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    staged = stage(config.out)
     with tracking.start(config) as run:
         shop = open_shop(config)
         log_inputs(shop)
@@ -137,8 +133,7 @@ def train(config: EncoderConfig, progress: Progress = lambda line: None) -> Bund
             lake=shop.lake,
         )  # fmt: skip
         write_bundle(staged, bundle)
-    shutil.rmtree(out, ignore_errors=True)
-    staged.rename(out)
+    put(staged, config.out)
     return bundle
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable
 
@@ -24,7 +23,16 @@ from contracts.settings import Settings, read_settings
 from feature_repo.catalog import VIEWS
 from feature_repo.snapshots import delta_files
 from training import tracking
-from training.config import Bundle, ConfigError, RankerConfig, decode_params, read_bundle, write_bundle
+from training.config import (
+    Bundle,
+    ConfigError,
+    RankerConfig,
+    decode_params,
+    put,
+    read_bundle,
+    stage,
+    write_bundle,
+)
 from training.continuum.data import read_sequences
 from training.continuum.infer import open_encoder
 from training.ranker import candidates, data, evaluate, export, items, model, report, requests
@@ -93,10 +101,7 @@ def train(config: RankerConfig, progress: Progress = lambda line: None) -> Bundl
         ParityError: The exported graph and the trees disagree.
     """
     params = decode_params(config.params, RankerParams)
-    out = pathlib.Path(config.out)
-    staged = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    staged = stage(config.out)
     with tempfile.TemporaryDirectory(dir=staged.parent) as scratch, tracking.start(config) as run:
         shop = open_shop(config, pathlib.Path(scratch))
         log_inputs(config, shop)
@@ -134,8 +139,7 @@ def train(config: RankerConfig, progress: Progress = lambda line: None) -> Bundl
             lake=shop.lake,
         )
         write_bundle(staged, bundle)
-    shutil.rmtree(out, ignore_errors=True)
-    staged.rename(out)
+    out = put(staged, config.out)
     progress(f"bundle {out.name}: NDCG@10 {bundle.metrics['ndcg_at_10']:.4f}")
     return read_bundle(out)
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 import pathlib
-import shutil
 from collections.abc import Mapping
 
 import mlflow
 import msgspec
 
 from training import tracking
-from training.config import BUNDLE_FILE, ConfigError, TrainingConfig
+from training.config import BUNDLE_FILE, ConfigError, TrainingConfig, put
 from training.evaluation.statistics import Interval
 
 EXPECTATIONS = "expectations.npz"
@@ -61,22 +60,10 @@ def read_record(folder: pathlib.Path) -> Record:
         raise ConfigError(f"{path}: {error}; expected the bundle of a relationship training") from error
 
 
-def stage(config: TrainingConfig) -> pathlib.Path:
-    """An empty folder beside the bundle's, to be renamed when all is written."""
-    out = pathlib.Path(config.out)
-    staged = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    return staged
-
-
 def finish(config: TrainingConfig, staged: pathlib.Path, record: Record) -> Record:
     """Write the record, which marks the bundle as complete, and put the folder in its place."""
-    out = pathlib.Path(config.out)
     (staged / BUNDLE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-    shutil.rmtree(out, ignore_errors=True)
-    staged.rename(out)
-    return read_record(out)
+    return read_record(put(staged, config.out))
 
 
 def nothing(config: TrainingConfig, staged: pathlib.Path, run_id: str, family: str, reason: str) -> Record:

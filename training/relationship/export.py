@@ -10,9 +10,7 @@ Belongs here: export and parity. Does not belong here: the models.
 
 from __future__ import annotations
 
-import logging
 import pathlib
-import warnings
 from collections.abc import Callable
 
 import lightgbm as lgb
@@ -24,11 +22,12 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from training.graphs import IR_VERSION, OPSET, export_graph, save_graph
 from training.relationship.intent import Intent
 
 Floats = npt.NDArray[np.float64]
 
-OPSET, ML_OPSET, IR_VERSION = 20, 3, 10
+ML_OPSET = 3
 BATCHES = (1, 2, 7, 64)
 TOLERANCE = 1e-4
 
@@ -123,20 +122,8 @@ def export_head(head: nn.Module, width: int, output: str, path: pathlib.Path) ->
         output: Name of the output.
         path: The file.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            head, (torch.zeros(3, width),), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["features"], output_names=[output],
-            dynamic_shapes=({0: torch.export.Dim("M")},),
-        )  # fmt: skip
-    if program is None:
-        raise RuntimeError("torch exported nothing; expected an ONNX program")
-    made = program.model_proto
-    made.ir_version = IR_VERSION
-    onnx.checker.check_model(made)
-    onnx.save(made, path)
+    made = export_graph(head, (torch.zeros(3, width),), ["features"], [output], [{0: torch.export.Dim("M")}])
+    save_graph(made, path)
 
 
 def check_parity(path: pathlib.Path, output: str, expected: Callable[[Floats], Floats], X: Floats) -> float:

@@ -18,10 +18,10 @@ import torch
 
 from contracts.settings import read_settings
 from training import tracking
-from training.config import ConfigError, Count, Positive, Rate, TrainingConfig
+from training.config import ConfigError, Count, Positive, Rate, TrainingConfig, stage
 from training.evaluation.statistics import Interval
 from training.relationship import cuts, export, intent, learn, measures, report, survival
-from training.relationship.bundle import Record, finish, flat, log_results, stage
+from training.relationship.bundle import Record, finish, flat, log_results
 from training.relationship.data import read_sessions, read_visits
 from training.relationship.network import NetworkParams, outputs_of
 from training.relationship.summaries import FEATURES, features
@@ -89,7 +89,7 @@ def train_customers(config: CustomersConfig, progress: Progress = lambda line: N
             f"{min(survival.EDGES[-1], config.window_days):g}: neither curve nor window reaches further"
         )
     torch.set_num_threads(config.threads)
-    staged = stage(config)
+    staged = stage(config.out)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     with tracking.start(config) as run:
         version, visits = read_visits(settings, config.lake.get("events"), config.threads)
@@ -180,7 +180,7 @@ def train_intent(config: IntentConfig, progress: Progress = lambda line: None) -
         raise ConfigError(
             f"`$.held_out` is {config.held_out}; expected at least 2 folds, of which one is judged"
         )
-    staged = stage(config)
+    staged = stage(config.out)
     path = pathlib.Path(config.sessions)
     with tracking.start(config) as run:
         try:

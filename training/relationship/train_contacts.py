@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from contracts.settings import read_settings
 from training import tracking
-from training.config import Positive, Rate, TrainingConfig
+from training.config import Positive, Rate, TrainingConfig, stage
 from training.evaluation.statistics import Interval
 from training.relationship import behaviour as people
 from training.relationship import odds, qini, report, support, uplift
@@ -35,7 +35,6 @@ from training.relationship.bundle import (
     flat,
     log_results,
     nothing,
-    stage,
 )
 from training.relationship.measures import interval_of
 from training.relationship.trials import Trials, read_trials
@@ -90,7 +89,7 @@ def train(config: ContactsConfig, progress: Progress = lambda line: None) -> Rec
     Raises:
         SnapshotError: The lake lacks events, identities, sessions or moments.
     """
-    staged = stage(config)
+    staged = stage(config.out)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     known, until = days_of(config.train_until), days_of(config.evaluate_until)
     with tracking.start(config) as run:

@@ -22,21 +22,12 @@ import numpy.typing as npt
 from contracts.settings import read_settings
 from feature_repo.snapshots import attach, connect
 from training import tracking
-from training.config import ConfigError, Positive, Share, TrainingConfig
+from training.config import ConfigError, Positive, Share, TrainingConfig, stage
 from training.evaluation.statistics import Interval
 from training.relationship import behaviour as people
 from training.relationship import report, segments
 from training.relationship.behaviour import FEATURES, Behaviour
-from training.relationship.bundle import (
-    EXPECTATIONS,
-    Record,
-    days_of,
-    exact,
-    finish,
-    flat,
-    log_results,
-    stage,
-)
+from training.relationship.bundle import EXPECTATIONS, Record, days_of, exact, finish, flat, log_results
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -99,7 +90,7 @@ def train(config: SegmentsConfig, progress: Progress = lambda line: None) -> Rec
         ConfigError: There are too few customers.
         SnapshotError: The lake lacks events, identities, sessions or moments.
     """
-    staged = stage(config)
+    staged = stage(config.out)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     until = days_of(config.evaluate_until)
     with tracking.start(config) as run:

@@ -26,7 +26,7 @@ from contracts.settings import read_settings
 from feature_repo.snapshots import attach, connect
 from feature_repo.streams import NEEDED, stream_of
 from training import tracking
-from training.config import Count, Positive, TrainingConfig
+from training.config import Count, Positive, TrainingConfig, stage
 from training.relationship import export, intent, measures, report
 from training.relationship.bundle import (
     EXPECTATIONS,
@@ -37,7 +37,6 @@ from training.relationship.bundle import (
     flat,
     log_results,
     nothing,
-    stage,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -122,7 +121,7 @@ def train(config: SessionsConfig, progress: Progress = lambda line: None) -> Rec
         SnapshotError: The lake lacks events or identities.
         ParityError: The exported graph and the trees disagree.
     """
-    staged = stage(config)
+    staged = stage(config.out)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     known, test, until = (
         round(days_of(at) * DAY_US)

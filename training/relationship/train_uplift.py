@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training import tracking
-from training.config import ConfigError, Positive, Text, TrainingConfig
+from training.config import ConfigError, Positive, Text, TrainingConfig, stage
 from training.evaluation.statistics import Interval
 from training.relationship import measures, qini, report, uplift
-from training.relationship.bundle import Record, finish, flat, log_results, stage
+from training.relationship.bundle import Record, finish, flat, log_results
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str], None]
@@ -137,7 +137,7 @@ def train(config: UpliftConfig, progress: Progress = lambda line: None) -> Recor
         )
     trial = read_trial(config)
     params = msgspec.structs.replace(config.params, threads=config.threads)
-    staged = stage(config)
+    staged = stage(config.out)
     with tracking.start(config) as run:
         try:
             judged = uplift.split(trial.treated, trial.outcome, config.held_out, config.seed) == 0

@@ -25,21 +25,12 @@ from scipy import optimize
 from contracts.events import CHANNELS
 from contracts.settings import read_settings
 from training import tracking
-from training.config import ConfigError, Positive, Rate, TrainingConfig
+from training.config import ConfigError, Positive, Rate, TrainingConfig, stage
 from training.evaluation.statistics import Interval
 from training.relationship import behaviour as people
 from training.relationship import cuts, export, learn, measures, report, survival
 from training.relationship.behaviour import FEATURES, KINDS, Behaviour, features, known
-from training.relationship.bundle import (
-    EXPECTATIONS,
-    Record,
-    days_of,
-    exact,
-    finish,
-    flat,
-    log_results,
-    stage,
-)
+from training.relationship.bundle import EXPECTATIONS, Record, days_of, exact, finish, flat, log_results
 from training.relationship.network import NetworkParams
 from training.relationship.summaries import Visits, make_visits
 from training.relationship.summaries import features as visit_features
@@ -209,7 +200,7 @@ def train(config: VisitsConfig, progress: Progress = lambda line: None) -> Recor
             f"`$.evaluate_until` is {until - test:.0f} days after evaluate_from; expected at least "
             f"horizon_days ({config.horizon_days:g})"
         )
-    staged = stage(config)
+    staged = stage(config.out)
     settings = read_settings({"CONTINUUM_HOME": config.home, "RETAILER": config.retailer})
     with tracking.start(config) as run:
         versions, everybody = people.read_behaviour(settings, config.threads)

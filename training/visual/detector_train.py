@@ -18,9 +18,9 @@ from PIL import Image
 
 from contracts.visual import DetectorSettings
 from training import tracking
-from training.config import Bundle, ConfigError, read_config
+from training.config import Bundle, ConfigError, read_config, stage
 from training.evaluation.detection import Boxes, Found, best_threshold, judge
-from training.visual.bundles import finish, stage
+from training.visual.bundles import finish
 from training.visual.classes import CLASSES
 from training.visual.decode import letterbox
 from training.visual.detector import answers, export, learn, report, scenes
@@ -87,7 +87,7 @@ def train(config: DetectorConfig, progress: Progress = lambda line: None) -> Bun
         [(source.share, part.learn) for source, part in zip(config.sources, parts, strict=True)],
         params, score, checkpoint, config.seed, progress,
     )  # fmt: skip
-    staged = stage(config)
+    staged = stage(config.out)
     graph = staged / GRAPH
     export.export(learned.network, graph)
     chosen = [scene for part in validation for scene in part]

@@ -9,9 +9,7 @@ Belongs here: export and parity. Does not belong here: the network (`embedder_mo
 from __future__ import annotations
 
 import copy
-import logging
 import pathlib
-import warnings
 
 import numpy as np
 import onnx
@@ -19,11 +17,10 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from training.graphs import export_graph, save_graph
 from training.visual.embedder_model import Embedder
 from training.visual.trunk import Lite0, folded
 
-OPSET = 20
-IR_VERSION = 10
 OUT = "out."
 BATCHES = (1, 2, 7)
 TOLERANCE = 1e-3
@@ -54,20 +51,12 @@ def export_onnx(model: nn.Module, example: tuple[torch.Tensor, ...], path: pathl
         outputs: Names.
         dynamic: Dimensions of any size, the same for all inputs.
     """
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model, example, dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
-            input_names=inputs, output_names=[f"{OUT}{name}" for name in outputs],
-            dynamic_shapes=tuple(dict(dynamic) for _ in example),
-        )  # fmt: skip
-    proto = program.model_proto
+    proto = export_graph(
+        model, example, inputs, [f"{OUT}{name}" for name in outputs], [dynamic for _ in example]
+    )
     _rename(proto.graph, {name: f"inner_{name}" for name in outputs})
     _rename(proto.graph, {f"{OUT}{name}": name for name in outputs})
-    proto.ir_version = IR_VERSION
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.save_model(proto, path)
+    save_graph(proto, path)
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

@@ -17,10 +17,10 @@ import onnxruntime as ort
 import torch
 
 from training import tracking
-from training.config import Bundle, read_config
+from training.config import Bundle, read_config, stage
 from training.evaluation import retrieval
 from training.visual import review
-from training.visual.bundles import finish, sha256, stage
+from training.visual.bundles import finish, sha256
 from training.visual.config import EmbedderConfig, check_embedder
 from training.visual.embedder_data import LEARN, TEST, VALIDATE, Samples, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
@@ -60,7 +60,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
     check_embedder(config)
     torch.set_num_threads(config.threads)
     params, started = config.params, time.monotonic()
-    staged = stage(config)
+    staged = stage(config.out)
     with tracking.start(config) as active:
         samples = read_samples(config.sources, params, pathlib.Path(config.home), config.seed, progress)
         for source in config.sources:

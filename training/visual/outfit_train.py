@@ -18,8 +18,8 @@ import torch
 
 from contracts.visual import WEARABLE, OutfitSettings
 from training import tracking
-from training.config import Bundle, ConfigError, read_bundle, read_config
-from training.visual.bundles import finish, sha256, stage
+from training.config import Bundle, ConfigError, read_bundle, read_config, stage
+from training.visual.bundles import finish, sha256
 from training.visual.classes import ATELIER_TYPES
 from training.visual.outfit import describe, export, items, judge, learn, report
 from training.visual.outfit.looks import Integers, Looks, joined
@@ -90,7 +90,7 @@ def train(config: OutfitConfig, progress: Progress = lambda line: None) -> Bundl
         )
     progress(f"outfit: {len(looks):,} items in {looks.count():,} looks, {time.monotonic() - started:.0f} s")
     learned = learn.learn(looks, validation, len(WEARABLE), config.params, config.seed, progress)
-    staged = stage(config)
+    staged = stage(config.out)
     export.export(learned.network, staged / SETS, staged / ITEMS)
     gap = export.check_parity(learned.network, staged / SETS, staged / ITEMS, len(WEARABLE))
     numbers = {"onnx_largest_difference": gap, "kept_epoch": float(learned.best_epoch)}

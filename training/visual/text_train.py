@@ -21,10 +21,10 @@ import numpy.typing as npt
 import torch
 
 from training import tracking
-from training.config import Bundle, ConfigError, read_bundle, read_config
+from training.config import Bundle, ConfigError, read_bundle, read_config, stage
 from training.evaluation import retrieval
 from training.visual import review
-from training.visual.bundles import finish, sha256, stage
+from training.visual.bundles import finish, sha256
 from training.visual.config import EmbedderConfig, TextConfig
 from training.visual.decode import crop, decode
 from training.visual.embedder_data import LEARN, TEST, VALIDATE
@@ -141,7 +141,7 @@ def train(config: TextConfig, progress: Progress = lambda line: None) -> Bundle:
             f"`$.source` is '{config.source}' with {len(learn)} pictures to learn from and {len(test)} to report "
             "on; expected some of both"
         )
-    staged = stage(config)
+    staged = stage(config.out)
     with tracking.start(config) as active:
         tracking.log_dataset(
             config.source, source=config.embedder, digest=embedder.details["data"], context="train"

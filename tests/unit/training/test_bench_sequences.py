@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from orchestration.cli import main
 from tests.benchmarks import sequences as bench
 from tests.benchmarks import sequences_models as library
-from tests.benchmarks.sequences_cache import Cache, Run, key_of, meaning
+from tests.benchmarks.meaning import meaning
+from tests.benchmarks.sequences_cache import Cache, Run, key_of
 from training.config import EncoderParams
 
 SMALL = msgspec.structs.replace(library.HISTORIES, dim=16, negatives=16, batch=32, epochs=6, dropout=0.1)

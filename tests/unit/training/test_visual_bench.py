@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import visual
+from tests.benchmarks.meaning import meaning
 from tests.benchmarks.visual_bundles import finished
 from tests.benchmarks.visual_embedding import fashion_config, grocery_config, text_config, trained
 from training.config import Bundle, write_bundle
@@ -37,11 +38,11 @@ def test_what_was_measured_is_kept_until_its_parts_change(tmp_path: pathlib.Path
 def test_words_of_a_module_may_change_its_meaning_may_not(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "module.py"
     path.write_text('"""Words."""\n\n\ndef f():\n    """More."""\n    return 1  # one\n')
-    first = visual.meaning(path)
+    first = meaning(path)
     path.write_text('"""Other words."""\n\n\ndef f():\n    """Less."""\n    return 1\n')
-    assert visual.meaning(path) == first
+    assert meaning(path) == first
     path.write_text("def f():\n    return 2\n")
-    assert visual.meaning(path) != first
+    assert meaning(path) != first
 
 
 def test_the_worst_catalogue_counts_and_facts_say_their_part(

@@ -8,9 +8,7 @@ Belongs here: export, parity, quantisation. Does not belong here: how good the a
 
 from __future__ import annotations
 
-import logging
 import pathlib
-import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +16,11 @@ import onnx
 import onnxruntime as ort
 import torch
 
+from training.graphs import export_graph, save_graph
 from training.visual.detector.answers import Ask, Raw, of_network
 from training.visual.detector.network import Network, Peaks, without_norms
 from training.visual.quantize import quantize_convolutions
 
-OPSET, IR_VERSION = 20, 10
 BATCHES = (1, 2, 7)
 FLOOR = 0.05
 """Peaks below this score are near to one another and may change places."""
@@ -39,19 +37,8 @@ def export(network: Network, path: pathlib.Path) -> None:
     """Write a network with its peaks as one graph."""
     peaks = Peaks(without_norms(network)).cpu()
     pixels = torch.zeros(2, network.size, network.size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            peaks, (pixels,), dynamo=True, opset_version=OPSET, verbose=False, input_names=["pixels"],
-            output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("B")},),
-        )  # fmt: skip
-    if program is None:
-        raise RuntimeError("torch exported nothing; expected an ONNX program")
-    made = program.model_proto
-    made.ir_version = IR_VERSION
-    onnx.checker.check_model(made)
-    onnx.save(made, path)
+    made = export_graph(peaks, (pixels,), ["pixels"], OUTPUTS, [{0: torch.export.Dim("B")}])
+    save_graph(made, path)
 
 
 def of_graph(path: pathlib.Path, threads: int = 1) -> Ask:

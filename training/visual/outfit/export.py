@@ -9,19 +9,16 @@ Belongs here: export and parity. Does not belong here: the network (`model.py`).
 
 from __future__ import annotations
 
-import logging
 import pathlib
-import warnings
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from training.graphs import export_graph, save_graph
 from training.visual.outfit.model import Outfit
 
-OPSET, IR_VERSION = 20, 10
 SHAPES = ((1, 1), (1, 4), (2, 3), (7, 6))
 TOLERANCE = 1e-4
 
@@ -59,34 +56,17 @@ def export(network: Outfit, sets: pathlib.Path, items: pathlib.Path) -> None:
     network = network.eval()
     given = network.middle.shape[0]
     batch, count = torch.export.Dim("B"), torch.export.Dim("N")
-    _write(
+    of_sets = export_graph(
         Sets(network), (torch.zeros(2, 3, given), torch.ones(2, 3, dtype=torch.long), torch.ones(2, dtype=torch.long)),
         ["vectors", "types", "target"], ["query", "compatibility"],
-        ({0: batch, 1: count}, {0: batch, 1: count}, {0: batch}), sets,
+        [{0: batch, 1: count}, {0: batch, 1: count}, {0: batch}],
     )  # fmt: skip
-    _write(
+    save_graph(of_sets, sets)
+    of_items = export_graph(
         Items(network), (torch.zeros(2, given), torch.ones(2, dtype=torch.long)), ["vectors", "types"], ["projected"],
-        ({0: batch}, {0: batch}), items,
+        [{0: batch}, {0: batch}],
     )  # fmt: skip
-
-
-def _write(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str],
-    dynamic: tuple[dict[int, object], ...], path: pathlib.Path,
-) -> None:  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module.eval(), example, dynamo=True, opset_version=OPSET, verbose=False, input_names=inputs,
-            output_names=outputs, dynamic_shapes=dynamic,
-        )  # fmt: skip
-    if program is None:
-        raise RuntimeError("torch exported nothing; expected an ONNX program")
-    made = program.model_proto
-    made.ir_version = IR_VERSION
-    onnx.checker.check_model(made)
-    onnx.save(made, path)
+    save_graph(of_items, items)
 
 
 def check_parity(
