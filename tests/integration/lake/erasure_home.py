@@ -14,12 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.actions import NONE, Action, action_id
 from contracts.decisions import Decision
+from contracts.identity import person_id
+from contracts.predictions import PREDICTION_COLUMNS
 from contracts.settings import Settings, read_settings
 from feature_repo import online
-from feature_repo.build import build_views
+from feature_repo.build import build_views, store_rows
+from feature_repo.catalog import PREDICTIONS
 from orchestration.draining import drain_inbox
-from orchestration.lake import ingest, merges, tables
+from orchestration.lake import ingest, merges, next_actions, predictions, tables, writing
 from orchestration.lake.consent import store_consents
 from orchestration.lake.histories import publish_histories
 from orchestration.lake.identity import stitch_lake
@@ -183,6 +187,37 @@ def frozen(settings: Settings) -> None:
     )
 
 
+def foresee(settings: Settings) -> None:
+    """Predictions, the features they become, and next best actions of both customers, each stored twice."""
+    people = np.array(sorted([GONE, KEPT]))
+    columns = {name: np.full(2, np.nan) for name in PREDICTION_COLUMNS}
+    columns["p_churn"] = np.array([0.25, 0.75])
+    missing = dict.fromkeys(predictions.FAMILIES, "not trained")
+    answers = predictions.Answers(
+        people, columns, to_microseconds(NOON), {"behaviour": ("all",), "taste": ()}, missing, np.full(2, -1)
+    )
+    made = [
+        Action(
+            action_id=action_id(name, NONE, None, "", None), customer_id=name, person=person_id("customer", name),
+            kind=NONE, channel=None, subject="", at=None, gain=0.0, reason=f"nothing moves {name}",
+            purpose="marketing", refused=(), made_at=NOON, expires_at=NOON + dt.timedelta(days=2), simulated=True,
+        )
+        for name in people.tolist()
+    ]  # fmt: skip
+    for _ in range(2):
+        rows = predictions.rows_of(answers, NOON).to_reader()
+        store_rows(settings.features / PREDICTIONS.name, PREDICTIONS, rows, NOON.date(), NOON.date())
+        predictions.publish(settings, answers)
+        writing.replace_all(next_actions.ACTIONS, settings.lake, next_actions.to_table(made))
+        next_actions.publish(settings, made)
+    predictions.to_feast(settings, NOON)
+    folder = settings.bundles / "visits" / "20250303-1"
+    folder.mkdir(parents=True)
+    np.savez_compressed(
+        folder / predictions.EXPECTATIONS, customers=people, as_of_us=1, soon=np.ones(2, np.float32)
+    )
+
+
 def open_home(home: pathlib.Path) -> Settings:
     return read_settings({"CONTINUUM_HOME": str(home), "RETAILER": str(home.parent / "toy.yaml")})
 
@@ -231,11 +266,12 @@ def furnish(home: pathlib.Path) -> None:
     frozen(settings)
     store_moments(settings.lake)
     for folder in (settings.overview, settings.bundles / "customers" / "20250303-1"):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         people = np.array(sorted([GONE, KEPT]))
         np.savez_compressed(
             folder / "customers.npz", customers=people, churn=np.ones(2, np.float32), as_of_us=1
         )
+    foresee(settings)
     (home / "logs").mkdir()
     (home / "logs" / "serving.log").write_text(f"ERROR no answer for {GONE}\nINFO fine\n")
     (home / "audiences").mkdir()

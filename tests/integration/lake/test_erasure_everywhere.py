@@ -117,7 +117,8 @@ def test_a_dry_run_lists_every_store_and_changes_nothing(shop: Settings) -> None
     assert found == {
         "inbox/inbox.sqlite", "inbox/decisions.sqlite", "profiles", "evaluation/aaaa.parquet", "features/online.db",
         "features/customer", "features/customer_product", "features/customer_type", "features/customer_category",
-        "features/customer_store_product",
+        "features/customer_store_product", "features/customer_prediction", "lake/actions", "overview/actions.sqlite",
+        "overview/outlook.npz", "bundles/visits/20250303-1/expectations.npz",
         "lake/events", "lake/customers", "lake/dead_letters", "lake/identity_events", "lake/identity_links",
         "lake/identity_anchors", "lake/identity_ledger", "lake/identity_consents", "lake/sessions", "overview/customers.npz",
         "bundles/customers/20250303-1/customers.npz",
