@@ -1,7 +1,8 @@
 """The encoder on a large catalogue: the network as a graph, the best items from an exact bounded search.
 
 Scores are those of the whole graph: ``h.v + bias``; over an item of the history the pointer's evidence is added
-under the logarithm, and a trained not-to-recommend head lowers them. Only items that can be among the best, and
+under the logarithm, the memory's terms are added to items that came together with the history's, and a trained
+not-to-recommend head lowers them. Only items that can be among the best, and
 those that the ranker asks for, are ever scored.
 
 Belongs here: what stands in for the encoder's session, and when. Does not belong here: cutting the graph
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from serving.engine.bounded import BoundedIndex, Doubles, Fixed, Ids
 from serving.engine.sessions import CPU, GraphError, Session
-from serving.engine.split import VECTORS, Halves, split
+from serving.engine.split import PARTS, VECTORS, Halves, split
 
 LARGE = 50_000
 """Items from which on the search is faster than scoring all of them in the graph (`bench catalogue-latency`)."""
@@ -52,7 +53,7 @@ class LargeEncoder:
         except ValueError as error:
             raise GraphError(f"the encoder's item table: {error}") from error
         self._table = halves.table
-        self._parts = tuple(name for name in ("state", "pointer", "avoid") if name in halves.outputs)
+        self._parts = tuple(name for name in PARTS if name in halves.outputs)
         self.provider = self._network.provider
         self.inputs, self.outputs = halves.inputs_of_whole, halves.outputs_of_whole
 
@@ -84,7 +85,8 @@ class Answer:
     Args:
         index: The items.
         item: int64[B, L] encoder ids of the histories, 0 is padding.
-        parts: ``state`` float32[B, d]; ``pointer`` float32[B, L] and ``avoid`` float32[B, d + 1] where they exist.
+        parts: ``state`` float32[B, d]; ``pointer`` float32[B, L], ``remembered_items`` int64[B, M] with ``remembered``
+            float32[B, M], and ``avoid`` float32[B, d + 1] where they exist.
 
     Attributes:
         top_scores: float32[B, k].
@@ -99,6 +101,12 @@ class Answer:
             _evidence(ids, None if "pointer" not in parts else parts["pointer"][row])
             for row, ids in enumerate(item)
         ]
+        self._added = [
+            _summed(parts["remembered_items"][row], parts["remembered"][row].astype(np.float64))
+            if "remembered" in parts
+            else _summed(item[row, :0], np.zeros(0))
+            for row in range(len(item))
+        ]
         self.top_scores: NDArray[np.float32] = np.zeros((len(item), 0), np.float32)
         self.top_items: Ids = np.zeros((len(item), 0), np.int64)
         self.rescored: Ids = np.zeros(len(item), np.int64)
@@ -106,7 +114,8 @@ class Answer:
 
     def search(self, k: int, deny: NDArray[np.bool_]) -> None:
         """Find the best items; item 0 is never among them."""
-        fixed = [Fixed(ids, self.exact(row, ids)) for row, (ids, _) in enumerate(self._own)]
+        known = [np.union1d(own, added) for (own, _), (added, _) in zip(self._own, self._added, strict=True)]
+        fixed = [Fixed(ids, self.exact(row, ids)) for row, ids in enumerate(known)]
         found = self._index.search(
             self._state, k, deny, fixed, None if self._avoid is None else self._lowered, forbidden=0
         )
@@ -120,6 +129,10 @@ class Answer:
             place = np.minimum(np.searchsorted(own, ids), len(own) - 1)
             known = own[place] == ids
             scores[known] = np.logaddexp(scores[known], np.log(evidence[place[known]] + TINY))
+        added, mass = self._added[row]
+        if len(added):
+            place = np.minimum(np.searchsorted(added, ids), len(added) - 1)
+            scores += np.where(added[place] == ids, mass[place], 0.0)
         return scores if self._avoid is None else self._lowered(row, ids, scores)
 
     def row(self, row: int, ids: Ids) -> NDArray[np.float32]:
@@ -170,7 +183,12 @@ def _evidence(item: Ids, pointer: NDArray[np.float32] | None) -> tuple[Ids, Doub
     """Items of a history, each once and ascending, and the sum of the weights of their events."""
     if pointer is None:
         return np.zeros(0, np.int64), np.zeros(0)
+    return _summed(item, np.exp(pointer.astype(np.float64)))
+
+
+def _summed(item: Ids, mass: Doubles) -> tuple[Ids, Doubles]:
+    """Items each once and ascending with their sums, those that are none or get nothing left out."""
     ids, place = np.unique(item, return_inverse=True)
-    sums: Doubles = np.bincount(place, np.exp(pointer.astype(np.float64)), len(ids)).astype(np.float64)
+    sums: Doubles = np.bincount(place, mass, len(ids)).astype(np.float64)
     real = (ids > 0) & (sums > 0)
     return ids[real], sums[real]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from serving.engine.sessions import GraphError
 
 TABLE, BIAS, VECTORS = "table", "bias", "history_vectors"
-PARTS = ("state", "pointer", "avoid")
+PARTS = ("state", "pointer", "remembered_items", "remembered", "avoid")
 """Outputs that scores are made of; a graph without the first cannot be cut."""
 
 

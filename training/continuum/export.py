@@ -5,8 +5,9 @@ and age float32[B, L] (padding on the left), deny bool[B, V + 1], k int64[1]. It
 float32[B, V + 1] (column 0 is -inf), the top k of what is not denied (ties: lower id first), and the
 probabilities of the next action and channel; ``buy`` float32[B] is there only if that head was
 trained, and a trained not-to-recommend head lowers the scores. ``state`` float32[B, d], ``pointer`` float32[B, L]
-(with the pointer) and ``avoid`` float32[B, d + 1] (with that head) are what the scores are made of, for servers that
-search a large catalogue (`serving/engine/large.py`).
+(with the pointer), ``remembered_items`` int64[B, M] and ``remembered`` float32[B, M] (with the memory) and ``avoid``
+float32[B, d + 1] (with that head) are what the scores are made of, for servers that search a large catalogue
+(`serving/engine/large.py`).
 
 Belongs here: export and parity. Does not belong here: the network (`model.py`).
 """
@@ -63,7 +64,10 @@ class Inference(nn.Module):
         """Scores [B, V + 1], next_action [B, A], next_channel [B, C], buy [B] if trained, and the scores' parts."""
         encoder = self.encoder
         found = encoder.read(self.table, item, action, channel, age)
-        scores, state = encoder.catalogue_scores(self.table, self.bias, item, found), found.state[:, 0]
+        scores, state = (
+            encoder.catalogue_scores(self.table, self.bias, item, action, age, found),
+            found.state[:, 0],
+        )
         if "avoid" in self.heads:
             logits = encoder.avoid_logits(state.unsqueeze(1), self.table.unsqueeze(0)).squeeze(1)
             scores = scores - nn.functional.softplus(logits)
@@ -76,6 +80,8 @@ class Inference(nn.Module):
         out.append(state.clone())
         if found.pointer is not None:
             out.append(found.pointer[:, 0].clone())
+        if encoder.memory is not None:
+            out.extend(encoder.remembered(item, action, age))
         if "avoid" in self.heads:
             out.append(encoder.avoid_head(state))
         return tuple(out)
@@ -96,6 +102,7 @@ def export_onnx(encoder: Encoder, path: pathlib.Path, heads: Iterable[str] = ())
     batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1)
     names = ["scores", "next_action", "next_channel", *(["buy"] if "buy" in inference.heads else []), "state"]
     names += ["pointer"] if encoder.params.pointer else []
+    names += ["remembered_items", "remembered"] if encoder.memory is not None else []
     names += ["avoid"] if "avoid" in inference.heads else []
     shape = {0: batch, 1: length}
     model = export_graph(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from contracts.events import ACTIONS, CHANNELS
 from training.config import EncoderParams
 from training.continuum.data import Vocabulary
+from training.continuum.memory import Memory
 
 FAR = -1e9
 """Logit of what must not be seen; finite, so that an empty history stays finite."""
@@ -281,6 +282,7 @@ class Encoder(nn.Module):
             self.pointer_token = nn.Linear(dim, 1, bias=False)
             self.pointer_bias = RelativeBias(1, params)
             self._start_pointer(float(vocabulary.count.sum()))
+        self.memory = Memory(vocabulary.size, params.memory) if params.memory else None
 
     def _start_pointer(self, total: float) -> None:
         nn.init.zeros_(self.pointer_query.weight)
@@ -355,7 +357,7 @@ class Encoder(nn.Module):
             scores float[B, V + 1] and the request's state float[B, d].
         """
         found = self.read(table, item, action, channel, age)
-        return self.catalogue_scores(table, bias, item, found), found.state[:, 0]
+        return self.catalogue_scores(table, bias, item, action, age, found), found.state[:, 0]
 
     def read(self, table: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
         """What the network says at one request per customer; arguments as of `score`."""
@@ -365,14 +367,24 @@ class Encoder(nn.Module):
         request_step = torch.where(valid, step + 1, 0).amax(1, keepdim=True)
         return self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)
 
-    def catalogue_scores(self, table: Tensor, bias: Tensor, item: Tensor, found: Readout) -> Tensor:
-        """Scores float[B, V + 1] of the whole catalogue from what `read` found."""
+    def catalogue_scores(
+        self, table: Tensor, bias: Tensor, item: Tensor, action: Tensor, age: Tensor, found: Readout
+    ) -> Tensor:
+        """Scores float[B, V + 1] of the whole catalogue from what `read` found; arguments as of `score`."""
         scores = found.state[:, 0] @ table.T + bias
         if found.pointer is not None:
             # Only items of the history change, so the logarithms run over L of them and not over V.
             evidence = torch.zeros_like(scores).scatter_add(1, item, torch.exp(found.pointer[:, 0]))
             scores = scores.scatter(1, item, mix(scores.gather(1, item), evidence.gather(1, item)))
-        return scores
+        return scores if self.memory is None else scores.scatter_add(1, *self.remembered(item, action, age))
+
+    def remembered(self, item: Tensor, action: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """What the memory adds to the scores, as `Memory` gives it; arguments as of `score`."""
+        assert self.memory is not None
+        valid = action > 0
+        step = step_numbers(age, valid)
+        ids, mass = self.memory(item * valid, step.amax(1, keepdim=True) - step)
+        return ids, mass
 
     def buy_logit(self, state: Tensor) -> Tensor:
         """Logit that the running session goes on to a purchase, float[...]."""

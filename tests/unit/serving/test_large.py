@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving.engine.bounded import BLOCK, BoundedIndex, Fixed
 from serving.engine.large import LargeEncoder, open_encoder
 from serving.engine.sessions import GraphError, Session
-from serving.engine.split import split
+from serving.engine.split import PARTS, split
 from tests.unit.training.toys import SMALL, encoder
 from training.continuum.export import example_inputs, export_onnx
 
@@ -137,11 +137,12 @@ def test_searches_that_do_not_fit_are_refused() -> None:
         index.search(np.full((1, 2), np.nan, np.float32), 1)
 
 
-@pytest.fixture(scope="module", params=["pointer", "no pointer", "heads"])
+@pytest.fixture(scope="module", params=["pointer", "no pointer", "heads", "memory"])
 def content(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     params = msgspec.structs.replace(
-        SMALL, pointer=request.param != "no pointer", blocks=2 if request.param == "heads" else 1
-    )
+        SMALL, pointer=request.param != "no pointer", blocks=2 if request.param == "heads" else 1,
+        memory=5 if request.param == "memory" else 0,
+    )  # fmt: skip
     path: pathlib.Path = tmp_path_factory.mktemp("large") / "encoder.onnx"
     export_onnx(encoder(params, items=ITEMS), path, ("buy", "avoid") if request.param == "heads" else ())
     return path.read_bytes()
@@ -183,7 +184,7 @@ def test_a_small_catalogue_stays_whole(content: bytes) -> None:
 def test_a_graph_that_does_not_name_the_parts_of_its_scores_stays_whole(content: bytes) -> None:
     model = onnx.load_model_from_string(content)
     for output in list(model.graph.output):
-        if output.name in ("state", "pointer", "avoid"):
+        if output.name in PARTS:
             model.graph.output.remove(output)
     assert split(model.SerializeToString()) is None
 

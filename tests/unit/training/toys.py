@@ -32,12 +32,15 @@ def vocabulary(items: int = 30, categories: int = 3, cold: tuple[int, ...] = ())
 def encoder(
     params: EncoderParams = SMALL, items: int = 30, seed: int = 0, cold: tuple[int, ...] = ()
 ) -> Encoder:
-    """An encoder whose weights, those that start at zero included, are random."""
+    """An encoder whose weights, those that start at zero and those of a memory included, are random."""
     torch.manual_seed(seed)
     model = Encoder(vocabulary(items, cold=cold), params).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.1)
+        if model.memory is not None:
+            model.memory.ids.random_(1, items + 1)[0] = 0
+            model.memory.weights.uniform_()[0] = 0.0
     return model
 
 
