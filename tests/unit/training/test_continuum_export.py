@@ -33,8 +33,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Two blocks and both labelled heads."""
-    model = encoder(msgspec.structs.replace(SMALL, blocks=2), items=ITEMS)
+    """Two blocks, a memory and both labelled heads."""
+    model = encoder(msgspec.structs.replace(SMALL, blocks=2, memory=7), items=ITEMS)
     path = tmp_path_factory.mktemp("full") / "encoder.onnx"
     export_onnx(model, path, ("buy", "avoid"))
     return model, path, open_session(path)
