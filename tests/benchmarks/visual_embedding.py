@@ -141,8 +141,14 @@ def trained(bench: Bench, name: str) -> Bundle:
     folder = bench.folder(name)
     if name in bench.bundles:  # It is measured as it is, whatever it was trained with.
         return read_bundle(folder)
-    config = (grocery_config if name == "grocery" else fashion_config)(bench, folder)
-    return finished(folder, config) or train(config, bench.progress)
+    if name == "grocery":
+        config = grocery_config(bench, folder)
+    elif name == "fashion-coarse":
+        config = coarse_config(bench, folder)
+    else:
+        trained(bench, "fashion-coarse")
+        config = fashion_config(bench, folder, bench.folder("fashion-coarse"))
+    return finished(folder, config, _forget_start) or train(config, bench.progress)
 
 
 def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
@@ -181,8 +187,23 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     )  # fmt: skip
 
 
-def fashion_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
-    """Of the fashion shop's embedder."""
+def _forget_start(told: dict[str, Any]) -> None:
+    """Where the weights that training starts from lie does not matter."""
+    told["params"]["weights"] = pathlib.Path(told["params"]["weights"]).name
+
+
+def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> EmbedderConfig:
+    """Of the fashion shop's embedder: goes on from the coarse one with larger pictures and more that learns."""
+    coarse = coarse_config(bench, folder)
+    params = msgspec.structs.replace(
+        coarse.params, weights=str(start), size=224, train_size=192, epochs=5, frozen=7, learning_rate=4e-4, crop=0.5,
+        dim=320, told=("type", "colour", "garment"),
+    )  # fmt: skip
+    return msgspec.structs.replace(coarse, attributes=(*coarse.attributes, "garment"), params=params)
+
+
+def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
+    """Of the embedder that the fashion shop's starts from."""
     labels = {
         "type": "type",
         "colour": "colour",
