@@ -162,7 +162,7 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     # of that run on the reporting split had been seen, so the split is not blind to it.
     params = EmbedderParams(
         size=192, train_size=160, epochs=10, frozen=9, batch=48, crop=0.3, smoothing=0.1, dropout=0.3,
-        colour_share=0.15, validation=0.0,
+        colour_share=0.15, validation=0.0, dim=320, told=("class",), told_share=0.3,
     )  # fmt: skip
     if bench.quick:
         params = msgspec.structs.replace(params, size=64, train_size=64, epochs=1, frozen=12)
@@ -177,7 +177,7 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             Target(labels=("class",)), Target(labels=("class",), part="shape", weight=0.5),
             Target(labels=("category",), part="shape", weight=0.3),
         ),
-        attributes=("type", "category"),
+        attributes=("class", "type", "category"),
         judges=(
             Judge(name="grocery_r_at_1", kind="recall", queries="photos", gallery="catalogue", labels=("class",), k=1),
             Judge(name="grocery_r_at_5", kind="recall", queries="photos", gallery="catalogue", labels=("class",), k=5),
