@@ -28,6 +28,8 @@ BASKETS_FILE = "baskets.csv"
 CLICKS_FOLDER = "clicks"
 LEAST_BASKETS = 50
 LABELS = ("type", "colour", "pattern", "gender", "usage")
+TOLD = ("type", "colour")
+"""Labels that vectors of photos tell: drawn pictures are told apart without."""
 
 DRAWN: dict[str, dict[str, Any]] = {
     "detector": {
@@ -42,7 +44,7 @@ DRAWN: dict[str, dict[str, Any]] = {
 
 PHOTOS: dict[str, dict[str, Any]] = {
     "detector": {"max_seconds": 3600},
-    "embedder": {"epochs": 8, "max_seconds": 3600},
+    "embedder": {"epochs": 8, "dim": 320, "max_seconds": 3600},
     "text": {},
     "outfit": {},
 }
@@ -75,12 +77,18 @@ def prepare(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
     recipe = GROCERIES if pictures.belongs == "type" else DRAWN if pictures.layout == "drawn" else PHOTOS
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
     out = settings.bundles / family / stamp
+    parts = _PARTS[family](settings, pictures)
+    told = (
+        [name for name in TOLD if name in parts["attributes"]]
+        if (family, recipe) == ("embedder", PHOTOS)
+        else []
+    )
     config: dict[str, Any] = {
         "retailer": retailer.name, "home": str(settings.home), "out": str(out),
         "tracking_uri": settings.tracking_uri, "experiment": f"{retailer.name}-{family}",
         "threads": os.cpu_count() or 1, "simulated": pictures.layout == "drawn" or retailer.simulated,
-        "params": {**recipe.get(family, {}), **getattr(pictures, family)},
-        **_PARTS[family](settings, pictures),
+        "params": {**recipe.get(family, {}), **({"told": told} if told else {}), **getattr(pictures, family)},
+        **parts,
     }  # fmt: skip
     path = settings.bundles / family / f"{stamp}.config.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -137,6 +137,9 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         colour_dim: How much of it tells colour; 0 for no colour descriptor.
         colour_share: Weight of colour in the product of two vectors; None chooses it on the validation part,
             where there is one.
+        told: Attributes whose probabilities are a part of the vector.
+        told_dim: How much of it, if there are any.
+        told_share: As ``colour_share``, of that part.
         frozen: Leading parts of the trunk (stem, 16 blocks, head) that stay as they are.
         epochs: Passes over all pictures.
         batch: Pictures per step.
@@ -167,6 +170,9 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     dim: Positive = 256
     colour_dim: Count = 64
     colour_share: Share | None = None
+    told: tuple[Text, ...] = ()
+    told_dim: Positive = 64
+    told_share: Share | None = None
     frozen: Count = 5
     epochs: Positive = 8
     batch: Annotated[int, msgspec.Meta(ge=2)] = 48
@@ -188,6 +194,11 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     int8: bool = False
     int8_loss: AtLeastZero = 0.005
     max_seconds: Rate = 3600.0
+
+    @property
+    def shape_dim(self) -> int:
+        """What is left of the vector for shape."""
+        return self.dim - self.colour_dim - (self.told_dim if self.told else 0)
 
 
 class EmbedderConfig(VisualConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -292,9 +303,18 @@ def check_embedder(config: EmbedderConfig) -> None:
                 raise ConfigError(
                     f"`$.judges[{at}]` names source '{source}'; expected one of: {', '.join(names)}"
                 )
-    if params.colour_dim >= params.dim:
+    if params.shape_dim < 1:
+        taken = "colour_dim" if params.colour_dim >= params.dim else "told_dim"
         raise ConfigError(
-            f"`$.params.colour_dim` is {params.colour_dim}; expected less than dim ({params.dim})"
+            f"`$.params.{taken}` is {getattr(params, taken)}; expected less than dim ({params.dim})"
+        )
+    if missing := [name for name in params.told if name not in config.attributes]:
+        raise ConfigError(
+            f"`$.params.told` names '{missing[0]}'; expected some of: {', '.join(config.attributes)}"
+        )
+    if (params.colour_share or 0.0) + (params.told_share or 0.0) >= 1:
+        raise ConfigError(
+            "`$.params.colour_share` and `told_share` leave nothing for shape; expected less than 1"
         )
     if any(target.part == "colour" for target in config.targets) and not params.colour_dim:
         raise ConfigError("`$.params.colour_dim` is 0, and a target learns the colour part; expected more")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from training.config import ConfigError
 from training.visual.config import EmbedderParams, Target
 from training.visual.embedder_data import Ints, Samples
-from training.visual.embedder_model import Parts, join
+from training.visual.embedder_model import Embedder, Parts
 from training.visual.losses import LOSSES, WordsContrast
 from training.visual.sentences import sentence_vectors
 
@@ -56,9 +56,9 @@ class Aims:
             self.words = WordsContrast(sentence_vectors(samples.values[words]), params.dim, params.scale)
             self.sentence = torch.from_numpy(samples.labels[words])
 
-    def loss(self, parts: Parts, share: Tensor, rows: Ints) -> Tensor:
+    def loss(self, model: Embedder, parts: Parts, rows: Ints) -> Tensor:
         """Loss of what the network made of some rows."""
-        whole = join(parts.shape, parts.colour, share)
+        whole = model.join(parts)
         vectors = {"shape": parts.shape, "colour": parts.colour, "all": whole}
         at = torch.from_numpy(rows)
         loss = whole.new_zeros(())
@@ -88,7 +88,7 @@ def make_targets(
         place = np.full(len(counts) + 1, -1, np.int64)
         place[kept] = np.arange(len(kept))
         labels.append(torch.from_numpy(place[codes]))
-        width = {"shape": params.dim - params.colour_dim, "colour": params.colour_dim, "all": params.dim}
+        width = {"shape": params.shape_dim, "colour": params.colour_dim, "all": params.dim}
         losses.append(
             LOSSES[params.loss](len(kept), width[target.part], params.scale, params.margin, params.smoothing)
         )

@@ -80,7 +80,9 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
         trunk = make_hub_trunk(params.trunk.removeprefix("hub:"), params.size)
     else:
         raise ConfigError(f"`$.params.trunk` is '{params.trunk}'; expected 'lite0' or 'hub:NAME'")
-    model = Embedder(trunk, params.dim, params.colour_dim, attributes, params.dropout)
+    model = Embedder(
+        trunk, params.dim, params.colour_dim, attributes, params.dropout, params.told, params.told_dim
+    )
     if params.weights not in ("imagenet", "none"):
         _go_on(model, pathlib.Path(params.weights))
     return model
@@ -300,7 +302,7 @@ def fit(
             jitter = torch.from_numpy(samples.jitter[some])
             values = views(pictures, params.train_size, params.crop, jitter, light)
             parts = model.parts(values / 255.0, *front.maps(values))
-            loss = aims.loss(parts, model.share, some)
+            loss = aims.loss(model, parts, some)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)

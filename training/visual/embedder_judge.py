@@ -1,4 +1,4 @@
-"""How good an embedder is, by the judges of its config, and which weight colour should have.
+"""How good an embedder is, by the judges of its config, and which weights its parts should have.
 
 Belongs here: who is asked what, of the validation or the test part. Does not belong here: the metrics
 (`training/evaluation/retrieval.py`), pictures of good and bad answers (`review.py`).
@@ -7,18 +7,20 @@ Belongs here: who is asked what, of the validation or the test part. Does not be
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from training.evaluation import retrieval
-from training.visual.config import Judge
+from training.visual.config import EmbedderConfig, EmbedderParams, Judge
 from training.visual.embedder_data import LEARN, TEST, VALIDATE, Ints, Samples
 from training.visual.embedder_export import embed
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(1, 15))
+TOLD_SHARES = tuple(round(0.1 * step, 2) for step in range(7))
 BATCH = 64
 SHOWN = 8
 """Answers that are shown, also where fewer count."""
@@ -54,6 +56,13 @@ class Answers:
         return float(self.value.mean()) if len(self.value) else float("nan")
 
 
+class Shares(NamedTuple):
+    """Weights of two parts of a vector; shape has the rest."""
+
+    told: float
+    colour: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Judgement:
     """What the exported graph is worth.
@@ -62,8 +71,8 @@ class Judgement:
         outputs: Of the graph for all rows, by name.
         validation: Number by judge, on the validation part.
         answers: What each judge saw of the test part.
-        share: Weight of colour.
-        tried: Judgement on the validation part by weight of colour.
+        shares: Weights of the parts.
+        tried: Judgement on the validation part by weights.
         accuracy: By attribute, see `attribute_accuracy`.
         self_first: Share of pictures that no other is more similar to than themselves.
         int8_loss: What an int8 graph loses on the validation part; None if none was made.
@@ -72,8 +81,8 @@ class Judgement:
     outputs: dict[str, Vectors]
     validation: dict[str, float]
     answers: list[Answers]
-    share: float
-    tried: dict[float, float]
+    shares: Shares
+    tried: dict[Shares, float]
     accuracy: dict[str, tuple[float, npt.NDArray[np.int64], npt.NDArray[np.int64]]]
     self_first: float
     int8_loss: float | None = None
@@ -85,7 +94,8 @@ class Judgement:
             **{f"validation_{name}": value for name, value in self.validation.items()},
             **{f"accuracy_{name}": value[0] for name, value in self.accuracy.items()},
             "self_first": self.self_first,
-            "colour_share": self.share,
+            "colour_share": self.shares.colour,
+            "told_share": self.shares.told,
             **({} if self.int8_loss is None else {"int8_loss": self.int8_loss}),
         }
 
@@ -96,13 +106,17 @@ def embed_rows(session: ort.InferenceSession, samples: Samples, rows: Ints) -> d
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def reshare(vectors: Vectors, colour_dim: int, old: float, new: float) -> Vectors:
-    """Unit vectors with another weight of their colour part."""
-    if not colour_dim:
-        return vectors
-    shape, colour = vectors[:, :-colour_dim], vectors[:, -colour_dim:]
+def reshare(vectors: Vectors, params: EmbedderParams, old: Shares, new: Shares) -> Vectors:
+    """Unit vectors with other weights of their parts."""
+    at = (params.shape_dim, params.dim - params.colour_dim)
+    parts = np.split(vectors, at, axis=1)
+    pairs = ((1 - sum(new), 1 - sum(old)), (new.told, old.told), (new.colour, old.colour))
     return np.concatenate(
-        [shape * np.float32(np.sqrt((1 - new) / (1 - old))), colour * np.float32(np.sqrt(new / old))], 1
+        [
+            part * np.float32(np.sqrt(after / before)) if part.shape[1] else part
+            for part, (after, before) in zip(parts, pairs, strict=True)
+        ],
+        axis=1,
     )
 
 
@@ -137,29 +151,41 @@ def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answe
     return Answers(judge, queries, shown, value, len(gallery))
 
 
-def choose_share(
-    samples: Samples, judges: Sequence[Judge], vectors: Vectors, colour_dim: int, share: float
-) -> tuple[float, dict[float, float]]:
-    """The weight of colour that the judges like best on the validation part.
+def choose_shares(
+    samples: Samples, config: EmbedderConfig, vectors: Vectors, old: Shares
+) -> tuple[Shares, dict[Shares, float]]:
+    """The weights of the parts that the judges like best on the validation part; stated ones stay.
 
     Args:
         samples: All pictures.
-        judges: Who is asked; weighted by their weights.
-        vectors: float32[N, d] of all rows, with the weight ``share``.
-        colour_dim: Width of the colour part.
-        share: See above.
+        config: Its judges are asked, weighted by their weights.
+        vectors: float32[N, d] of all rows.
+        old: Weights of these.
 
     Returns:
-        The weight, and the judgement of each weight that was tried.
+        The weights, and the judgement of all that were tried. Of those that are about as good the smallest are taken.
     """
-    tried: dict[float, float] = {}
-    weighing = [judge for judge in judges if judge.weight > 0]
-    for new in SHARES:
-        other = reshare(vectors, colour_dim, share, new)
+    params, tried = config.params, dict[Shares, float]()
+    weighing = [judge for judge in config.judges if judge.weight > 0]
+    tolds, colours = (
+        (stated,) if stated is not None else grid if old_share else (0.0,)
+        for stated, grid, old_share in (
+            (params.told_share if params.told else 0.0, TOLD_SHARES, old.told),
+            (params.colour_share if params.colour_dim else 0.0, SHARES, old.colour),
+        )
+    )
+    if not weighing or not (samples.split == VALIDATE).any():
+        return Shares(
+            *(grid[0] if len(grid) == 1 else was for grid, was in zip((tolds, colours), old, strict=True))
+        ), tried
+    for new in (Shares(*pair) for pair in itertools.product(tolds, colours) if sum(pair) < 1):
+        other = reshare(vectors, params, old, new)
         means = [judged(samples, judge, other, VALIDATE).mean for judge in weighing]
         tried[new] = float(np.average(means, weights=[judge.weight for judge in weighing]))
     best = max(tried.values())
-    return min(new for new, value in tried.items() if value >= best - SIMPLER), tried
+    return min(
+        (new for new, value in tried.items() if value >= best - SIMPLER), key=lambda new: (sum(new), new)
+    ), tried
 
 
 def attribute_accuracy(
@@ -179,5 +205,6 @@ def attribute_accuracy(
 
 
 __all__ = [
-    "LEARN", "TEST", "VALIDATE", "Answers", "attribute_accuracy", "choose_share", "embed_rows", "judged", "reshare",
+    "LEARN", "TEST", "VALIDATE", "Answers", "Shares", "attribute_accuracy", "choose_shares", "embed_rows", "judged",
+    "reshare",
 ]  # fmt: skip

@@ -61,7 +61,8 @@ def show(config: EmbedderConfig, samples: Samples, judgement: Judgement) -> None
             )
     if judgement.tried:
         rows = [
-            {"colour_share": share, "judgement": round(value, 5)} for share, value in judgement.tried.items()
+            {"told_share": shares.told, "colour_share": shares.colour, "judgement": round(value, 5)}
+            for shares, value in judgement.tried.items()
         ]
         mlflow.log_text(review.csv_text(rows), "tables/colour-share.csv")
 

@@ -27,13 +27,13 @@ from training.visual.embedder_export import check_parity, export_embedder, open_
 from training.visual.embedder_fit import Fit, fit
 from training.visual.embedder_judge import (
     Judgement,
+    Shares,
     attribute_accuracy,
-    choose_share,
+    choose_shares,
     embed_rows,
     judged,
     reshare,
 )
-from training.visual.embedder_model import FIRST_SHARE
 from training.visual.embedder_show import show
 from training.visual.quantize import quantize_convolutions
 
@@ -116,7 +116,8 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                     "base": facts["Trunk"],
                     "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },
-                "colour_dim": params.colour_dim, "colour_share": judgement.share, "sha256": sha256(staged / GRAPH),
+                "colour_dim": params.colour_dim, "colour_share": judgement.shares.colour,
+                "told_share": judgement.shares.told, "sha256": sha256(staged / GRAPH),
                 "galleries": {answers.judge.name: answers.gallery for answers in judgement.answers},
                 "queries": {answers.judge.name: len(answers.queries) for answers in judgement.answers},
                 "data": samples.digest,
@@ -135,7 +136,7 @@ def _checkpoint(config: EmbedderConfig, samples: Samples) -> pathlib.Path:
 def export_and_judge(
     config: EmbedderConfig, samples: Samples, learned: Fit, staged: pathlib.Path, progress: Progress
 ) -> tuple[Judgement, float]:
-    """Export, choose the weight of colour on the validation part of the graph's own vectors, judge the test part.
+    """Export, choose the weights of the parts on the validation part of the graph's own vectors, judge the test part.
 
     Returns:
         The judgement, and the largest difference of graph and network before any quantisation.
@@ -144,16 +145,13 @@ def export_and_judge(
     export_embedder(model, params.size, staged / GRAPH)
     progress("exported; all pictures through the graph")
     outputs = _outputs(open_session(staged / GRAPH, config.threads), samples)
-    old = share = FIRST_SHARE if params.colour_dim else 0.0
-    tried: dict[float, float] = {}
-    if params.colour_share is not None and params.colour_dim:
-        share = params.colour_share
-    elif params.colour_dim and config.judges and (samples.split == VALIDATE).any():
-        share, tried = choose_share(samples, config.judges, outputs["embedding"], params.colour_dim, old)
-    if share != old:
-        model.share.fill_(share)
+    old = Shares(float(model.told_share), float(model.share))
+    shares, tried = choose_shares(samples, config, outputs["embedding"], old)
+    if shares != old:
+        model.told_share.fill_(shares.told)
+        model.share.fill_(shares.colour)
         export_embedder(model, params.size, staged / GRAPH)
-        outputs["embedding"] = reshare(outputs["embedding"], params.colour_dim, old, share)
+        outputs["embedding"] = reshare(outputs["embedding"], params, old, shares)
     some = samples.take(np.linspace(0, len(samples) - 1, PARITY_PICTURES).astype(np.int64))
     gap = check_parity(model, staged / GRAPH, params.size, some)
     int8_loss = None
@@ -175,7 +173,7 @@ def export_and_judge(
     galleries = {judge.gallery for judge in config.judges} or set(samples.sources)
     alone = [retrieval.finds_itself(vectors[samples.of(name)]) for name in sorted(galleries)]
     judgement = Judgement(
-        outputs, validation, answers, share, tried, attribute_accuracy(samples, outputs, TEST),
+        outputs, validation, answers, shares, tried, attribute_accuracy(samples, outputs, TEST),
         float(np.concatenate(alone).mean()), int8_loss,
     )  # fmt: skip
     return judgement, gap

@@ -8,9 +8,9 @@ import torch
 from training.config import ConfigError
 from training.visual.augment import views
 from training.visual.colour import ColourDescriptor, opponent
-from training.visual.config import EmbedderConfig, check_embedder
-from training.visual.embedder_judge import reshare
-from training.visual.embedder_model import Embedder, join
+from training.visual.config import EmbedderConfig, EmbedderParams, check_embedder
+from training.visual.embedder_judge import Shares, reshare
+from training.visual.embedder_model import Embedder, Parts, directions, join
 from training.visual.trunk import Lite0, folded, make_trunk
 
 
@@ -72,28 +72,50 @@ def test_colour_is_counted_where_attention_lies() -> None:
         assert torch.allclose(seen(picture, left), seen(red, torch.zeros(1, 1, 4, 4)), atol=1e-4)
 
 
-def test_one_product_is_the_weighted_mean_of_two_cosines(trunk: Lite0) -> None:
-    model = Embedder(trunk, 32, 8, {"type": 3, "colour": 5}).eval()
+def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite0) -> None:
+    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, told=("type", "colour"), told_dim=16).eval()
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
     with torch.no_grad():
         vectors, colour, kind = model(pixels)
         alone = model(pixels[1:2])[0]
     assert model.attributes == ["colour", "type"]
-    assert (vectors.shape, colour.shape, kind.shape) == ((3, 32), (3, 5), (3, 3))
+    assert (vectors.shape, colour.shape, kind.shape) == ((3, 48), (3, 5), (3, 3))
     assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(vectors[1:2], alone, atol=1e-5)
-    share = float(model.share)
-    shapes = torch.nn.functional.normalize(vectors[:, :24], dim=-1)
-    colours = torch.nn.functional.normalize(vectors[:, 24:], dim=-1)
-    wanted = (1 - share) * shapes @ shapes.T + share * colours @ colours.T
+    parts = [torch.nn.functional.normalize(part, dim=-1) for part in vectors.split((24, 16, 8), dim=1)]
+    told, share = float(model.told_share), float(model.share)
+    wanted = sum(w * part @ part.T for w, part in zip((1 - told - share, told, share), parts, strict=True))
     assert torch.allclose(vectors @ vectors.T, wanted, atol=1e-5)
+    roots = [logits.softmax(-1).sqrt() @ directions(logits.shape[1], 16) for logits in (kind, colour)]
+    assert torch.allclose(parts[1], torch.nn.functional.normalize(sum(roots), dim=-1), atol=1e-5)
 
 
-def test_another_weight_of_colour_needs_no_network() -> None:
+def test_directions_are_the_same_at_every_call_and_far_apart() -> None:
+    found = directions(70, 64)
+    assert torch.equal(found, directions(70, 64))
+    assert torch.allclose(found.norm(dim=1), torch.ones(70), atol=1e-6)
+    assert (found @ found.T - torch.eye(70)).abs().max() < 0.6
+
+
+def test_an_embedder_that_tells_nothing_has_shape_and_colour_alone(trunk: Lite0) -> None:
+    model = Embedder(trunk, 32, 8, {"type": 3})
+    assert (model.shape.out_features, float(model.told_share)) == (24, 0.0)
+
+
+def test_other_weights_need_no_network() -> None:
     rng = torch.Generator().manual_seed(2)
-    shape, colour = (torch.nn.functional.normalize(torch.randn(4, n, generator=rng), dim=-1) for n in (6, 3))
-    old, new = (join(shape, colour, torch.tensor(share)).numpy() for share in (0.3, 0.55))
-    assert np.allclose(reshare(old, 3, 0.3, 0.55), new, atol=1e-6)
+    shape, told, colour = (
+        torch.nn.functional.normalize(torch.randn(4, n, generator=rng), dim=-1) for n in (6, 4, 3)
+    )
+    parts = Parts(shape, told, colour, {})
+    params = EmbedderParams(dim=13, colour_dim=3, told=("type",), told_dim=4)
+    shares = Shares(0.2, 0.3), Shares(0.1, 0.55)
+    old, new = (join(parts, torch.tensor(s.colour), torch.tensor(s.told)).numpy() for s in shares)
+    assert np.allclose(reshare(old, params, *shares), new, atol=1e-6)
+    plain = Parts(shape, told[:, :0], colour, {})
+    shares = Shares(0.0, 0.3), Shares(0.0, 0.55)
+    old, new = (join(plain, torch.tensor(s.colour), torch.tensor(0.0)).numpy() for s in shares)
+    assert np.allclose(reshare(old, EmbedderParams(dim=9, colour_dim=3), *shares), new, atol=1e-6)
 
 
 def test_views_keep_colours_without_jitter_and_are_the_same_for_a_seed() -> None:
@@ -127,6 +149,9 @@ def _config(**changes: object) -> EmbedderConfig:
         ({"attributes": ["size"]}, r"`\$.attributes` names 'size'"),
         ({"words": "name"}, r"`\$.words` names 'name'"),
         ({"params": {"colour_dim": 256}}, r"`\$.params.colour_dim` is 256; expected less than dim"),
+        ({"attributes": ["type"], "params": {"told": ["type"], "told_dim": 200}}, r"told_dim` is 200; expected less"),
+        ({"params": {"told": ["size"]}}, r"`\$.params.told` names 'size'"),
+        ({"params": {"colour_share": 0.6, "told_share": 0.5}}, "leave nothing for shape"),
         ({"params": {"colour_dim": 0}, "targets": [{"labels": ["type"], "part": "colour"}]}, "colour_dim` is 0"),
         ({"params": {"frozen": 13}}, r"`\$.params.frozen` is 13; expected at most 12"),
         (
