@@ -20,7 +20,7 @@ from contracts.settings import Settings, read_settings
 from feature_repo.snapshots import attach, connect
 from training import tracking
 from training.config import Bundle, ConfigError, EncoderConfig, check_config, put, stage, write_bundle
-from training.continuum import report
+from training.continuum import memory, report
 from training.continuum.data import (
     DataError,
     Sequences,
@@ -127,6 +127,7 @@ def train(config: EncoderConfig, progress: Progress = lambda line: None) -> Bund
                 "vocabulary": shop.vocabulary.size,
                 "heads": learned.heads,
                 "best_epoch": learned.best,
+                "memory_weights": dict(zip(memory.RELATIONS, learned.memory, strict=False)),
                 "curve": learned.curves,
                 "comparison": {name: value[0] for name, value in report.comparison(judged, numbers).items()},
             },
