@@ -77,7 +77,13 @@ ENCODERS: dict[str, EncoderParams] = {
     "amazon-clothing": msgspec.structs.replace(HISTORIES, epochs=4),
     "yoochoose": msgspec.structs.replace(SESSIONS, memory_weights=(5.0, 5.0)),
     "diginetica": msgspec.structs.replace(
-        SESSIONS, item_bias=False, dropout=0.5, batch=256, learning_rate=4e-3, epochs=2, memory_weights=(5.0, 5.0)
+        SESSIONS,
+        item_bias=False,
+        dropout=0.5,
+        batch=256,
+        learning_rate=4e-3,
+        epochs=2,
+        memory_weights=(5.0, 5.0),
     ),
 }
 """Sets that were tuned apart. Without attributes, and with most items bought a few times only, more is learned by heart.

@@ -55,8 +55,8 @@ def model_card(facts: Facts, evaluation: Evaluation, numbers: Numbers) -> str:
     simulated = "\n**Shoppers of this shop are simulated.**\n" if config.simulated else ""
     trained = ", ".join(name for name, done in facts.heads.items() if done)
     untrained = ", ".join(name for name, done in facts.heads.items() if not done) or "none"
-    pointer = ", with a pointer that scores items of the history directly" if params.pointer else ""
-    memory = f", and a memory of {params.memory} counted pairs per item" if params.memory else ""
+    parts = ", with a pointer that scores items of the history directly" if params.pointer else ""
+    parts += f", with {params.memory} counted pairs per item" if params.memory else ""
     return f"""# Continuum encoder of {config.retailer}
 {simulated}
 Reads the last {params.length} events of one customer over all channels and scores the whole vocabulary for the
@@ -65,7 +65,7 @@ next visit. It proposes candidates to the ranker and is one of its features; alo
 ## How it was made
 | | |
 |---|---|
-| Network | {params.blocks} gated block(s), width {params.dim}, {params.heads} heads, relative time buckets{pointer}{memory} |
+| Network | {params.blocks} gated block(s), width {params.dim}, {params.heads} heads, relative time buckets{parts} |
 | Content of items | {", ".join(params.content) or "none"} |
 | Loss | softmax over the history's items and {params.negatives} sampled negatives |
 | Learned from | {facts.events:,} events of {facts.customers:,} customers before {config.train_until:%Y-%m-%d} |
