@@ -148,7 +148,7 @@ def trained(bench: Bench, name: str) -> Bundle:
     else:
         trained(bench, "fashion-coarse")
         config = fashion_config(bench, folder, bench.folder("fashion-coarse"))
-    return finished(folder, config, _forget_start) or train(config, bench.progress)
+    return finished(folder, config, forget_start) or train(config, bench.progress)
 
 
 def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
@@ -187,7 +187,7 @@ def grocery_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     )  # fmt: skip
 
 
-def _forget_start(told: dict[str, Any]) -> None:
+def forget_start(told: dict[str, Any]) -> None:
     """Where the weights that training starts from lie does not matter."""
     told["params"]["weights"] = pathlib.Path(told["params"]["weights"]).name
 

@@ -10,7 +10,14 @@ import pytest
 from tests.benchmarks import visual
 from tests.benchmarks.meaning import meaning
 from tests.benchmarks.visual_bundles import finished
-from tests.benchmarks.visual_embedding import fashion_config, grocery_config, text_config, trained
+from tests.benchmarks.visual_embedding import (
+    coarse_config,
+    fashion_config,
+    forget_start,
+    grocery_config,
+    text_config,
+    trained,
+)
 from training.config import Bundle, write_bundle
 from training.visual.config import check_embedder
 
@@ -97,7 +104,15 @@ def test_a_bundle_is_taken_for_its_own_config_only(tmp_path: pathlib.Path) -> No
     assert finished(folder, config) is not None
     other = msgspec.structs.replace(config, seed=config.seed + 1)
     assert finished(folder, other) is None
-    assert finished(folder, fashion_config(bench, folder)) is None
+    assert finished(folder, coarse_config(bench, folder)) is None
+    # Where the weights that training starts from lie does not matter, which weights they are does.
+    one, moved, another = (
+        msgspec.to_builtins(fashion_config(bench, folder, tmp_path / name / start))
+        for name, start in (("a", "coarse"), ("b", "coarse"), ("b", "fine"))
+    )
+    for told in (one, moved, another):
+        forget_start(told)
+    assert one == moved != another
     # One that is pointed to is measured as it is.
     assert trained(_bench(tmp_path, bundles={"fashion": folder}), "fashion").run_id == "r"
 
@@ -105,6 +120,10 @@ def test_a_bundle_is_taken_for_its_own_config_only(tmp_path: pathlib.Path) -> No
 def test_configs_fit_together(tmp_path: pathlib.Path) -> None:
     for quick in (False, True):
         bench = _bench(tmp_path, quick=quick)
-        for make in (grocery_config, fashion_config):
-            check_embedder(make(bench, tmp_path))
+        for config in (
+            grocery_config(bench, tmp_path),
+            coarse_config(bench, tmp_path),
+            fashion_config(bench, tmp_path, tmp_path),
+        ):
+            check_embedder(config)
     assert text_config(_bench(tmp_path), tmp_path).embedder == str(_bench(tmp_path).folder("fashion"))
