@@ -39,7 +39,7 @@ Progress = Callable[[str], None]
 
 ENCODER_SOURCES = (
     "training/continuum/model.py", "training/continuum/loss.py", "training/continuum/fit.py",
-    "training/continuum/memory.py",
+    "training/continuum/blocks.py", "training/continuum/memory.py",
     "training/continuum/batches.py", "training/continuum/singles.py", "training/continuum/start.py",
     "training/continuum/public.py", "training/evaluation/protocol.py",
 )  # fmt: skip

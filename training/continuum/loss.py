@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from training.config import EncoderParams
 from training.continuum.batches import Batch
-from training.continuum.model import FAR, Encoder, Readout, mix
+from training.continuum.blocks import FAR
+from training.continuum.model import Encoder, Readout, mix
 from training.continuum.singles import SingleBatch
 
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
+from training.continuum.blocks import Block
 from training.continuum.data import Sequences
-from training.continuum.model import Block, Encoder, ItemTable
+from training.continuum.model import Encoder, ItemTable
 
 Floats = npt.NDArray[np.float32]
 

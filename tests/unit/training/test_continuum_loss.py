@@ -10,10 +10,10 @@ import torch
 from contracts.events import ACTIONS
 from tests.unit.training.toys import PURCHASE, SMALL, encoder, sequences
 from training.continuum.batches import Batch, cut_windows, find_steps, make_batches
+from training.continuum.blocks import FAR
 from training.continuum.data import Sequences
 from training.continuum.infer import pack
 from training.continuum.loss import Negatives, NegativeSampler, ideal_weight, sampled_softmax, total_loss
-from training.continuum.model import FAR
 
 HISTORIES = [[(1.0, 1), (1.0, 2), (3.0, 1), (3.0, 3), (9.0, 4)], [(2.0, 7), (5.0, 7), (6.0, 9)]]
 

@@ -11,10 +11,11 @@ from contracts.events import ACTIONS
 from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
 from training.config import EncoderParams
 from training.continuum.batches import Batch, cut_windows, find_steps, make_batches
+from training.continuum.blocks import time_bucket
 from training.continuum.data import encode_content
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
-from training.continuum.model import Encoder, Readout, step_numbers, time_bucket
+from training.continuum.model import Encoder, Readout, step_numbers
 
 BASKETS = [(1.0, 1), (1.0, 2), (3.0, 1), (3.0, 3), (9.0, 4)]
 TWO_BLOCKS = msgspec.structs.replace(SMALL, blocks=2)
