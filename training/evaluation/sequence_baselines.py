@@ -171,6 +171,7 @@ def ease(lists: Lists, size: int, ridge: float, scale: float = 1e4) -> Scorer:
     if failed:
         raise ValueError(f"the Gram matrix with ridge {ridge} is not positive; expected a larger ridge")
     _mirror(inverse)
+    inverse = inverse.T  # The same numbers, being symmetric, and row by row in memory, as products read them.
     inverse /= -np.diag(inverse).copy()
     inverse[np.diag_indices(size + 1)] = 0.0
     tie = (_tie(lists, size) / scale).astype(np.float32)
