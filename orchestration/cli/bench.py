@@ -63,6 +63,8 @@ def command(
         fail(f"bench '{name}' takes no {words[0]}", "expected --quick, --keep or --json")
     outcome = _run(bench, quick, words)
     record = outcome.get("bench", name)
+    if keep_run:
+        outcome = report.carried(record, outcome)
     result = {
         "bench": record,
         "measured": outcome["measured"],

@@ -58,6 +58,34 @@ def keep(result: dict[str, Any]) -> pathlib.Path:
     return path
 
 
+def carried(record: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """An outcome with what the kept run holds of the parts that were not run this time.
+
+    Args:
+        record: Name of the kept run.
+        outcome: Of a bench; ``left`` names each part that was not run, with the beginnings of its metrics.
+
+    Returns:
+        The outcome, its setup telling for each such part (``PART_commit``) where it was measured.
+    """
+    path, left = KEPT / f"{record}.json", outcome.get("left", {})
+    if not left or not path.is_file():
+        return outcome
+    kept = json.loads(path.read_text())
+    measured, setup = dict(outcome["measured"]), dict(outcome["setup"])
+    for part, beginnings in left.items():
+        old = {
+            metric: value
+            for metric, value in kept["measured"].items()
+            if metric.startswith(tuple(beginnings)) and metric not in measured
+        }
+        if old:
+            measured |= old
+            setup |= {key: value for key, value in kept["setup"].items() if key.startswith(f"{part}_")}
+            setup.setdefault(f"{part}_commit", kept["setup"].get("commit", "unknown"))
+    return {**outcome, "measured": measured, "setup": setup}
+
+
 def render() -> pathlib.Path:
     """Write docs/benchmarks.md from the kept runs."""
     parts = [
