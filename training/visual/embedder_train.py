@@ -215,11 +215,8 @@ def _outputs(session: ort.InferenceSession, samples: Samples) -> dict[str, Vecto
 
 def _facts(config: EmbedderConfig, samples: Samples, learned: Fit, seconds: float) -> dict[str, str]:
     params = config.params
-    base = (
-        "EfficientNet-Lite0, ImageNet weights"
-        if params.weights == "imagenet"
-        else "EfficientNet-Lite0, from nothing"
-    )
+    start = {"imagenet": "ImageNet weights", "none": "from nothing"}
+    base = f"EfficientNet-Lite0, {start.get(params.weights, 'weights of an earlier embedder')}"
     sources = (f"{source.name} ({len(samples.of(source.name))})" for source in config.sources)
     parts = zip(config.targets, learned.classes, strict=True)
     targets = (
