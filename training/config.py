@@ -24,6 +24,7 @@ CONTENT_FIELDS = ("department", "category", "type", "brand", "manufacturer", "pr
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Weight = Annotated[float, msgspec.Meta(ge=0)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -81,7 +82,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         start: ``random``, or ``spectral``: from the co-occurrence of items (see `training.continuum.start`).
         memory: Pairs kept for each item in a sparse table that is added to the scores; see `training.continuum.memory`.
             0 for none.
-        memory_weights: Weight of each relation; empty for what is best on the validation requests.
+        memory_weights: Of what followed and of what came along; None for what is best on the validation requests.
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
@@ -127,7 +128,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     average: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     start: Literal["random", "spectral"] = "random"
     memory: Count = 0
-    memory_weights: tuple[Annotated[float, msgspec.Meta(ge=0)], ...] = ()
+    memory_weights: tuple[Weight, Weight] | None = None
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -78,16 +78,11 @@ def prepare(settings: Settings, retailer: Retailer, family: str) -> TrainingJob:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
     out = settings.bundles / family / stamp
     parts = _PARTS[family](settings, pictures)
-    told = (
-        [name for name in TOLD if name in parts["attributes"]]
-        if (family, recipe) == ("embedder", PHOTOS)
-        else []
-    )
     config: dict[str, Any] = {
         "retailer": retailer.name, "home": str(settings.home), "out": str(out),
         "tracking_uri": settings.tracking_uri, "experiment": f"{retailer.name}-{family}",
         "threads": os.cpu_count() or 1, "simulated": pictures.layout == "drawn" or retailer.simulated,
-        "params": {**recipe.get(family, {}), **({"told": told} if told else {}), **getattr(pictures, family)},
+        "params": {**recipe.get(family, {}), **parts.pop("params", {}), **getattr(pictures, family)},
         **parts,
     }  # fmt: skip
     path = settings.bundles / family / f"{stamp}.config.json"
@@ -156,8 +151,8 @@ def _embedder(settings: Settings, pictures: Pictures) -> dict[str, Any]:
         if not any("product_id" in target["labels"] for target in targets):
             targets.append({"labels": ["product_id"], "part": "all", "smallest": 2, "weight": 0.5})
     return {
-        "sources": sources, "targets": targets, "judges": judges, "attributes": list(known),
-        "words": "name",
+        "sources": sources, "targets": targets, "judges": judges, "attributes": list(known), "words": "name",
+        "params": {} if pictures.layout == "drawn" else {"told": [label for label in TOLD if label in known]},
     }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 Scores are those of the whole graph: ``h.v + bias``; over an item of the history the pointer's evidence is added
 under the logarithm, the memory's terms are added to items that came together with the history's, and a trained
-not-to-recommend head lowers them. Only items that can be among the best, and
-those that the ranker asks for, are ever scored.
+not-to-recommend head lowers them. Only items that can be among the best, and those that the ranker asks for, are
+ever scored.
 
 Belongs here: what stands in for the encoder's session, and when. Does not belong here: cutting the graph
 (`split.py`), the search itself (`bounded.py`).

@@ -39,7 +39,7 @@ Progress = Callable[[str], None]
 
 ENCODER_SOURCES = (
     "training/continuum/model.py", "training/continuum/loss.py", "training/continuum/fit.py",
-    "training/continuum/blocks.py", "training/continuum/memory.py",
+    "training/continuum/blocks.py", "training/continuum/memory.py", "training/continuum/pairs.py",
     "training/continuum/batches.py", "training/continuum/singles.py", "training/continuum/start.py",
     "training/continuum/public.py", "training/evaluation/protocol.py",
 )  # fmt: skip
@@ -87,7 +87,8 @@ ENCODERS: dict[str, EncoderParams] = {
     ),
 }
 """Sets that were tuned apart. Without attributes, and with most items bought a few times only, more is learned by heart.
-Where sessions state the memory's weights, their epochs were chosen as well, and only the last learning is left."""
+Sessions that state the memory's weights learn once, from everything, for all of their epochs: yoochoose's were chosen on
+its validation sessions; diginetica has yoochoose's weights and two epochs, which were looked at and not searched."""
 
 EASE_RIDGE = {"users": 100.0, "sessions": 200.0}
 
@@ -137,15 +138,15 @@ def encoder(
 
     def make(task: Task, seed: int, progress: Progress) -> tuple[Scorer, dict[str, Any]]:
         looks = Looks(task, progress) if look else None
-        final = task.sessions and bool(params.memory_weights)
+        final = task.sessions and params.memory_weights is not None
         found = learn(task, params, seed=seed, progress=progress, content=content, watch=looks, refit=final)
         facts = {
             "seconds": found.seconds, "best": found.best, "examples": found.examples,
             "curve": found.curves["validation_ndcg_at_10"], "threads": torch.get_num_threads(),
-            "looks": looks.rows if looks else [], "memory": list(found.memory),
+            "looks": looks.rows if looks else [], "memory": found.weighed,
         }  # fmt: skip
         if task.sessions and not final:
-            whole = msgspec.structs.replace(params, epochs=max(1, found.best), memory_weights=found.memory)
+            whole = msgspec.structs.replace(params, epochs=max(1, found.best), memory_weights=found.weighed)
             found = learn(task, whole, seed=seed, progress=progress, content=content, refit=True)
         return EncoderScorer(found.encoder), facts
 
@@ -302,7 +303,7 @@ def ablations(task: Task) -> dict[str, Model]:
         "two_blocks": changed(blocks=2),
         "no_step_bias": changed(step_bias=0),
         "no_average": changed(average=0.0),
-        "no_memory": changed(memory=0, memory_weights=()),
+        "no_memory": changed(memory=0),
         "item_bias": changed(item_bias=not params.item_bias),
     }
     if task.tags is not None:

@@ -10,11 +10,10 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 
 from training.config import EncoderParams
@@ -71,7 +70,7 @@ class Fit:
         best: Epoch that was kept.
         seconds: Spent on training, without validation.
         examples: Requests learned from per epoch.
-        memory: Weight of each relation of the memory, empty without one.
+        weighed: Weights of the memory's relations, None without one.
     """
 
     encoder: Encoder
@@ -80,7 +79,7 @@ class Fit:
     best: int
     seconds: float
     examples: int
-    memory: tuple[float, ...] = ()
+    weighed: memory.Weights | None = None
 
 
 def fit(
@@ -112,16 +111,16 @@ def fit(
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     ranks = join()
-    encoder = Encoder(vocabulary, params)
+    encoder, steps = Encoder(vocabulary, params), find_steps(sequences)
+    told = progress if ranks.rank == 0 else str
     spent = 0.0
     if params.start == "spectral":
         started = time.monotonic()
-        spectral_start(encoder, sequences, rng)
+        spectral_start(encoder, sequences, steps.of, rng)
         spent += time.monotonic() - started
     encoder.to(ranks.device)
     if ranks.world > 1:
         torch.manual_seed(seed + ranks.rank)  # Each drops other values.
-    steps = find_steps(sequences)
     sampler = NegativeSampler(vocabulary.count, params, generator)
     lean = singles.fits(sequences, steps, params)
     optimizer = torch.optim.AdamW(_groups(encoder, params), lr=params.learning_rate, fused=lean)
@@ -155,7 +154,6 @@ def fit(
         _append(curves, parts, epoch)
         reached = ranks.agree(validate(average.encoder, params, seen, validation) if ranks.rank == 0 else 0.0)
         curves["validation_ndcg_at_10"].append(reached)
-        told = progress if ranks.rank == 0 else str
         told(
             f"epoch {epoch} of {params.epochs}: loss {curves['train_loss'][-1]:.4f}, "
             f"validation NDCG@10 {reached:.4f}, {spent:.0f} s"
@@ -167,17 +165,16 @@ def fit(
         if epoch - best >= params.patience or ranks.agree(spent) > params.max_seconds:
             break
     encoder.cpu().load_state_dict(kept)
-    weights_of: tuple[float, ...] = ()
+    weighed: memory.Weights | None = None
     if encoder.memory is not None:
         started = time.monotonic()
-        told(f"counting pairs for {params.memory} each")
         tables = memory.relations(sequences, steps.of, vocabulary.size)
-        weights_of = params.memory_weights or remember(encoder, tables, seen, validation)
-        encoder.memory.fill(tables, weights_of)
+        weighed = params.memory_weights or weigh(encoder, tables, seen, validation)
+        encoder.memory.fill(tables, weighed)
         spent += time.monotonic() - started
         reached = validate(encoder, params, seen, validation)
-        told(f"memory weighs {weights_of}: validation NDCG@10 {reached:.4f}, {spent:.0f} s")
-    return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy), weights_of)
+        told(f"memory weighs {weighed}: validation NDCG@10 {reached:.4f}, {spent:.0f} s")
+    return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy), weighed)
 
 
 def batches(
@@ -220,16 +217,18 @@ def validate(encoder: Encoder, params: EncoderParams, seen: Sequences, validatio
     """Mean NDCG@10 on the validation requests, 0 without any."""
     if not len(validation.rows):
         return 0.0
-    answers = [
-        scores.topk(min(10, scores.shape[1] - 1)).indices.numpy()
-        for _, scores in scored(encoder, params, seen, validation)
-    ]
+    return ndcg_of(validation, (scores for _, scores in scored(encoder, params, seen, validation)))
+
+
+def ndcg_of(validation: Validation, parts: Iterable[torch.Tensor]) -> float:
+    """Mean NDCG@10 of scores float[B, V + 1] of all validation requests, in their order."""
+    answers = [scores.topk(min(10, scores.shape[1] - 1)).indices.numpy() for scores in parts]
     return float(ndcg(np.concatenate(answers), validation.targets, 10).mean())
 
 
 def scored(
     encoder: Encoder, params: EncoderParams, seen: Sequences, validation: Validation
-) -> Iterator[tuple[dict[str, npt.NDArray], torch.Tensor]]:
+) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
     """Inputs of each batch of validation requests, and scores float[B, V + 1], -inf for what must not be answered."""
     encoder.eval()
     device = encoder.request.device
@@ -238,11 +237,9 @@ def scored(
         table, bias = encoder.items(catalogue), encoder.items.bias(catalogue)
         for start in range(0, len(validation.rows), SCORE_BATCH):
             part = slice(start, start + SCORE_BATCH)
-            inputs = pack(seen, validation.rows[part], validation.at[part], params.length)
-            given = (
-                torch.from_numpy(inputs[name]).to(device) for name in ("item", "action", "channel", "age")
-            )
-            scores = encoder.score(table, bias, *given)[0].cpu()
+            packed = pack(seen, validation.rows[part], validation.at[part], params.length)
+            inputs = {name: torch.from_numpy(value).to(device) for name, value in packed.items()}
+            scores = encoder.score(table, bias, **inputs)[0].cpu()
             scores[:, 0] = -torch.inf
             if validation.filter_seen:
                 scores[seen_items(seen, validation.rows[part], validation.at[part])] = -torch.inf
@@ -250,31 +247,29 @@ def scored(
     encoder.train()
 
 
-def remember(
-    encoder: Encoder, tables: Sequence[sp.csr_matrix], seen: Sequences, validation: Validation
-) -> tuple[float, ...]:
-    """Weights of the memory's relations by the mean NDCG@10 on the validation requests; no memory without any.
+def weigh(encoder: Encoder, tables: memory.Tables, seen: Sequences, validation: Validation) -> memory.Weights:
+    """Weights of the memory's relations by the mean NDCG@10 on the validation requests; 0 without any.
 
     Args:
-        encoder: Trained, its memory empty.
+        encoder: Trained, its memory empty; afterwards that holds what was tried last.
         tables: As `memory.relations` gives them.
         seen: As of `fit`.
         validation: Likewise.
     """
     if not len(validation.rows):
-        return tuple(0.0 for _ in tables)
-    parts = [(inputs, scores) for inputs, scores in scored(encoder, encoder.params, seen, validation)]
+        return 0.0, 0.0
+    parts = list(scored(encoder, encoder.params, seen, validation))
 
-    def quality(weights: Sequence[float]) -> float:
-        answers = []
-        for inputs, scores in parts:
-            latest = memory.latest(inputs, scores.shape[1] - 1)
-            added = [
-                weight * (latest @ table) for weight, table in zip(weights, tables, strict=True) if weight
-            ]
-            total = scores + torch.from_numpy(sum(added).toarray()) if added else scores
-            answers.append(total.topk(min(10, total.shape[1] - 1)).indices.numpy())
-        return float(ndcg(np.concatenate(answers), validation.targets, 10).mean())
+    def quality(weights: memory.Weights) -> float:
+        assert encoder.memory is not None
+        encoder.memory.fill(tables, weights)
+        return ndcg_of(
+            validation,
+            (
+                scores.scatter_add(1, *encoder.remembered(given["item"], given["action"], given["age"]))
+                for given, scores in parts
+            ),
+        )
 
     return memory.choose(quality)
 

@@ -20,14 +20,15 @@ import torch
 from training.continuum.blocks import Block
 from training.continuum.data import Sequences
 from training.continuum.model import Encoder, ItemTable
+from training.continuum.pairs import count_pairs
 
 Floats = npt.NDArray[np.float32]
 
 REACH = 12
-"""Events up to this far apart co-occur."""
+"""Events up to this many steps apart co-occur."""
 
 HALVE = 3.0
-"""Distance in events at which a pair counts half."""
+"""Further steps after which a pair counts half."""
 
 DAMPING = 20.0
 """Added to an item's pairs, so that rare pairs weigh less."""
@@ -46,17 +47,13 @@ RECENCY = 2.0
 """Steps after which an event's first attention halves."""
 
 
-def co_occurrence(sequences: Sequences, size: int) -> sp.csr_matrix:
-    """Symmetric float32[V + 1, V + 1]: how often two items are close in a history, near pairs counting more."""
-    owner = np.repeat(np.arange(len(sequences.customers)), np.diff(sequences.offsets))
-    total = sp.csr_matrix((size + 1, size + 1), dtype=np.float32)
-    for apart in range(1, REACH + 1):
-        later = np.flatnonzero(owner[apart:] == owner[:-apart]) + apart
-        left, right = sequences.item[later - apart], sequences.item[later]
-        keep = (left > 0) & (right > 0) & (left != right)
-        weight = np.full(int(keep.sum()), 2.0 ** (-(apart - 1) / HALVE), np.float32)
-        total = total + sp.csr_matrix((weight, (left[keep], right[keep])), shape=total.shape)
-    return (total + total.T).tocsr()
+def co_occurrence(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> sp.csr_matrix:
+    """Symmetric float32[V + 1, V + 1]: how often two items are near; arguments as of `pairs.count_pairs`."""
+    pairs = count_pairs(sequences, step, size, REACH, HALVE)
+    both = (pairs + pairs.T).tocsr()
+    both.setdiag(0.0)
+    both.eliminate_zeros()
+    return both
 
 
 def spectral_vectors(pairs: sp.csr_matrix, dim: int, rng: np.random.Generator) -> Floats:
@@ -107,10 +104,19 @@ def share_with_content(items: ItemTable, vectors: torch.Tensor, known: torch.Ten
 
 
 @torch.no_grad()
-def spectral_start(encoder: Encoder, sequences: Sequences, rng: np.random.Generator) -> None:
-    """Set an encoder's first weights from the co-occurrence of what it will learn from."""
+def spectral_start(
+    encoder: Encoder, sequences: Sequences, step: npt.NDArray[np.int64], rng: np.random.Generator
+) -> None:
+    """Set an encoder's first weights from the co-occurrence of what it will learn from.
+
+    Args:
+        encoder: Its weights are set.
+        sequences: What will be learned from.
+        step: As of `pairs.count_pairs`.
+        rng: Of the decomposition.
+    """
     table = encoder.items.own
-    pairs = co_occurrence(sequences, table.num_embeddings - 1)
+    pairs = co_occurrence(sequences, step, table.num_embeddings - 1)
     vectors = torch.from_numpy(spectral_vectors(pairs, table.embedding_dim, rng))
     known = torch.from_numpy(np.asarray(pairs.sum(axis=1)).ravel() > 0)
     table.weight.copy_(share_with_content(encoder.items, vectors, known))

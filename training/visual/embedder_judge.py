@@ -167,18 +167,17 @@ def choose_shares(
     """
     params, tried = config.params, dict[Shares, float]()
     weighing = [judge for judge in config.judges if judge.weight > 0]
-    tolds, colours = (
-        (stated,) if stated is not None else grid if old_share else (0.0,)
-        for stated, grid, old_share in (
-            (params.told_share if params.told else 0.0, TOLD_SHARES, old.told),
-            (params.colour_share if params.colour_dim else 0.0, SHARES, old.colour),
-        )
-    )
-    if not weighing or not (samples.split == VALIDATE).any():
-        return Shares(
-            *(grid[0] if len(grid) == 1 else was for grid, was in zip((tolds, colours), old, strict=True))
-        ), tried
-    for new in (Shares(*pair) for pair in itertools.product(tolds, colours) if sum(pair) < 1):
+    chosen = bool(weighing) and bool((samples.split == VALIDATE).any())
+
+    def weights(there: bool, stated: float | None, grid: tuple[float, ...], was: float) -> tuple[float, ...]:
+        return (0.0,) if not there else (stated,) if stated is not None else grid if chosen else (was,)
+
+    told = weights(bool(params.told), params.told_share, TOLD_SHARES, old.told)
+    colour = weights(bool(params.colour_dim), params.colour_share, SHARES, old.colour)
+    wanted = [Shares(*pair) for pair in itertools.product(told, colour) if sum(pair) < 1]
+    if len(wanted) == 1:
+        return wanted[0], tried
+    for new in wanted:
         other = reshare(vectors, params, old, new)
         means = [judged(samples, judge, other, VALIDATE).mean for judge in weighing]
         tried[new] = float(np.average(means, weights=[judge.weight for judge in weighing]))

@@ -64,7 +64,7 @@ def show(config: EmbedderConfig, samples: Samples, judgement: Judgement) -> None
             {"told_share": shares.told, "colour_share": shares.colour, "judgement": round(value, 5)}
             for shares, value in judgement.tried.items()
         ]
-        mlflow.log_text(review.csv_text(rows), "tables/colour-share.csv")
+        mlflow.log_text(review.csv_text(rows), "tables/shares.csv")
 
 
 def _telling(samples: Samples, source: str, labels: Sequence[str]) -> str:

@@ -74,8 +74,7 @@ def test_only_the_largest_pairs_are_kept() -> None:
             assert weight == 0 or np.isclose(total[item, other], weight)
 
 
-def test_the_network_adds_what_the_weights_were_chosen_with() -> None:
-    """`Memory` in the network and the sparse product that chooses weights are one formula."""
+def test_the_rows_of_a_history_are_added_each_step_back_counting_less() -> None:
     found = sequences(HISTORIES)
     tables = memory.relations(found, find_steps(found).of, ITEMS)
     model = encoder(msgspec.structs.replace(SMALL, memory=ITEMS), items=ITEMS)
@@ -87,11 +86,13 @@ def test_the_network_adds_what_the_weights_were_chosen_with() -> None:
         without, _ = model(*given)
         model.memory.fill(tables, (2.0, 3.0))
         with_it, _ = model(*given)
-    latest = memory.latest(inputs, ITEMS)
-    added = latest @ (2.0 * tables[0] + 3.0 * tables[1])
-    np.testing.assert_allclose((with_it - without).numpy(), added.toarray(), rtol=1e-4, atol=1e-5)
-    assert latest[0, 4] == 1.0  # The latest step counts whole, the one before it half an octave less.
-    np.testing.assert_allclose(latest[0, 3], 2.0 ** (-2 / memory.RECENCY), rtol=1e-6)
+    total = 2.0 * tables[0].toarray() + 3.0 * tables[1].toarray()
+    for row, history in enumerate(HISTORIES):
+        wanted = np.zeros(ITEMS + 1)
+        for back, step in enumerate(reversed(steps_of(history))):
+            for item in step:
+                wanted += total[item] * 2.0 ** (-back / memory.RECENCY)
+        np.testing.assert_allclose((with_it - without)[row].numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_chosen_one_relation_after_the_other() -> None:
@@ -113,16 +114,17 @@ def test_a_trained_encoder_remembers_pairs_that_its_validation_asks_for() -> Non
     asked = loop.Validation(np.arange(40), np.full(40, 6.5), targets_of([[row[7][1]] for row in pairs]))
     params = msgspec.structs.replace(SMALL, epochs=1, pointer=False, learning_rate=1e-5)
 
-    def learn(memory: int, weights: tuple[float, ...] = ()) -> loop.Fit:
+    def learn(memory: int, weights: tuple[float, float] | None = None) -> loop.Fit:
         return loop.fit(
             found.until(6.5), vocabulary(), msgspec.structs.replace(params, memory=memory, memory_weights=weights),
             asked, seen=found, seed=0, progress=lambda line: None,
         )  # fmt: skip
 
     plain, remembering = learn(0), learn(8)
-    assert plain.memory == ()
-    assert remembering.memory[0] > 0
+    assert plain.weighed is None
+    assert remembering.weighed is not None
+    assert remembering.weighed[0] > 0
     before, after = (loop.validate(one.encoder, params, found, asked) for one in (plain, remembering))
     assert after > 0.99 > before
     given = learn(8, (3.0, 0.0))
-    assert given.memory == (3.0, 0.0)
+    assert given.weighed == (3.0, 0.0)

@@ -138,7 +138,8 @@ def test_tags_are_averaged_and_hidden_items_live_from_them(tmp_path: pathlib.Pat
 
 
 def test_co_occurrence_counts_near_pairs_more_and_never_across_customers() -> None:
-    pairs = co_occurrence(sequences([[(0.0, 1), (1.0, 2), (2.0, 3)], [(0.0, 4), (1.0, 1)]]), 30).toarray()
+    found = sequences([[(0.0, 1), (1.0, 2), (2.0, 3)], [(0.0, 4), (1.0, 1)]])
+    pairs = co_occurrence(found, find_steps(found).of, 30).toarray()
     assert np.array_equal(pairs, pairs.T)
     assert pairs[1, 2] == pairs[2, 3] == pairs[1, 4] == 1.0
     assert pairs[1, 3] == pytest.approx(2 ** (-1 / 3))
@@ -165,7 +166,7 @@ def test_a_spectral_start_already_names_neighbours() -> None:
     found, params = sequences(histories), msgspec.structs.replace(PARAMS, dim=16, item_bias=False)
     torch.manual_seed(0)
     model = Encoder(vocabulary(), params).eval()
-    spectral_start(model, found, np.random.default_rng(0))
+    spectral_start(model, found, find_steps(found).of, np.random.default_rng(0))
     item, action = torch.tensor([[1, 2, 3], [13, 14, 15]]), torch.ones(2, 3, dtype=torch.long)
     with torch.no_grad():
         scores, _ = model(item, action, action, torch.tensor([[3.0, 2.0, 1.0]] * 2))
