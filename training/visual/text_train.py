@@ -1,7 +1,9 @@
 """Training of the text tower from a config to a bundle: names and short phrases, in the embedder's space.
 
 Which products are learned from, chosen on and reported on is what the embedder's bundle says: a picture that
-the embedder never learned from is none that the tower may learn from.
+the embedder never learned from is none that the tower may learn from. Where every picture is a class of its own
+(a grocer's catalogue) none is left to report on; the tower is then asked for what it learned, and its metrics begin
+with ``learned_``.
 
 Belongs here: sentences and their pictures, the order of the steps, what is logged. Does not belong here: the
 network (`text_model.py`).
@@ -136,11 +138,11 @@ def train(config: TextConfig, progress: Progress = lambda line: None) -> Bundle:
     embedder = read_bundle(pathlib.Path(config.embedder))
     named = read_named(config, embedder)
     learn, validate, test = (np.flatnonzero(named.split == part) for part in (LEARN, VALIDATE, TEST))
-    if not len(learn) or not len(test):
+    if not len(learn):
         raise ConfigError(
-            f"`$.source` is '{config.source}' with {len(learn)} pictures to learn from and {len(test)} to report "
-            "on; expected some of both"
+            f"`$.source` is '{config.source}', of which nothing may be learned; expected some pictures"
         )
+    asked, prefix = (test, "") if len(test) else (learn, "learned_")
     staged = stage(config.out)
     with tracking.start(config) as active:
         tracking.log_dataset(
@@ -151,28 +153,29 @@ def train(config: TextConfig, progress: Progress = lambda line: None) -> Bundle:
         tower = TextTower(load_minilm(), step)
         words.save(staged / TOKENIZER)
         export_text(tower, staged / GRAPH)
-        some = [named.names[at] for at in test[:9]]
+        some = [named.names[at] for at in asked[:9]]
         gap = check_text_parity(tower, staged / GRAPH, words, some, tower.encoder.words.num_embeddings)
         progress("exported; all names through the graph")
-        names = [named.names[at] for at in test]
+        names = [named.names[at] for at in asked]
         kept = quantize_text(
-            staged / GRAPH, lambda path: recalls(embed_text(path, words, names), named, test, test)[0][10],
+            staged / GRAPH, lambda path: recalls(embed_text(path, words, names), named, asked, asked)[0][10],
             params.int8_loss,
         )  # fmt: skip
         queries = embed_text(staged / GRAPH, words, names)
-        own, found = recalls(queries, named, test, test)
-        whole, _ = recalls(queries, named, test, np.arange(len(named.keys)))
+        own, found = recalls(queries, named, asked, asked)
+        whole, _ = recalls(queries, named, asked, np.arange(len(named.keys)))
         numbers = {
-            **{f"name_to_picture_r_at_{k}": value for k, value in own.items()},
-            **{f"name_to_picture_whole_r_at_{k}": value for k, value in whole.items()},
-            "gallery": float(len(test)), "gallery_whole": float(len(named.keys)),
+            **{f"{prefix}name_to_picture_r_at_{k}": value for k, value in own.items()},
+            **{f"{prefix}name_to_picture_whole_r_at_{k}": value for k, value in whole.items()},
+            "gallery": float(len(asked)), "gallery_whole": float(len(named.keys)),
             "validation_r_at_10": max(scores, default=float("nan")), "onnx_largest_difference": gap,
             "int8_loss": kept.loss, "int8_speedup": kept.speedup,
             **_phrase_numbers(config, named, staged / GRAPH, words),
         }  # fmt: skip
         told = {name: value for name, value in numbers.items() if np.isfinite(value)}
         progress(
-            f"name to picture, recall at 10: {own[10]:.4f} of {len(test)}, {whole[10]:.4f} of {len(named.keys)}"
+            f"{prefix}name to picture, recall at 10: {own[10]:.4f} of {len(asked)}, "
+            f"{whole[10]:.4f} of {len(named.keys)}"
         )
         text = review.card(
             f"Text tower of {config.retailer}",
@@ -180,7 +183,8 @@ def train(config: TextConfig, progress: Progress = lambda line: None) -> Bundle:
             {
                 "Sentences": "MiniLM (all-MiniLM-L6-v2), as packaged, not changed",
                 "Learned": f"the step to {named.vectors.shape[1]} numbers, from names and phrases of {len(learn)} products",
-                "Reported on": f"{len(test)} names, gallery of their {len(test)} pictures, and of all {len(named.keys)}",
+                "Reported on": f"{len(asked)} names, gallery of their {len(asked)} pictures, and of all {len(named.keys)}"
+                + ("" if len(test) else "; they were learned from, since every picture is a class of its own"),
                 "Graph": f"{'int8' if kept.shipped else 'fp32'}; int8 loses {kept.loss:.4f} of recall at 10",
                 "Embedder": embedder.details["sha256"][:16], "Pictures": "drawn" if config.simulated else "photographs",
                 "Time": f"{time.monotonic() - started:.0f} s on {config.threads} thread(s)",
@@ -199,7 +203,7 @@ def train(config: TextConfig, progress: Progress = lambda line: None) -> Bundle:
         tracking.log_curve("loss", losses)
         tracking.log_curve("validation_r_at_10", scores)
         tracking.log_model_card(text)
-        _show(config, named, test, found)
+        _show(config, named, asked, found)
         bundle = Bundle(
             family="text", run_id=active.info.run_id, model_uri=uri, metrics=told,
             config=msgspec.to_builtins(config),

