@@ -28,6 +28,7 @@ import msgspec
 from orchestration.visual.recipes import DRAWN
 from tests.benchmarks.visual import Bench, Outcome
 from tests.benchmarks.visual_bundles import SEED, finished, places
+from tests.benchmarks.visual_embedding import trained
 from training.config import Bundle, read_bundle
 from training.visual.bundles import sha256
 from training.visual.detector.params import DetectorConfig, DetectorParams, DetectorSource
@@ -141,6 +142,8 @@ def _trained(bench: Bench, name: str) -> Bundle:
     folder = bench.folder(f"detector-{name}")
     if f"detector-{name}" in bench.bundles:
         return read_bundle(folder)
+    if name == "street" and not bench.quick:
+        trained(bench, "fashion")
     config = (street_config if name == "street" else drawn_config)(bench, folder)
     return finished(folder, config, _forget) or train(config, bench.progress)
 
@@ -148,6 +151,8 @@ def _trained(bench: Bench, name: str) -> Bundle:
 def _forget(told: dict[str, Any]) -> None:
     """How long a session took and where pictures lay does not matter."""
     told["params"].pop("session_seconds", None)
+    if "weights" in told["params"]:
+        told["params"]["weights"] = pathlib.Path(told["params"]["weights"]).name
     for source in told["sources"]:
         source.pop("root")
 
@@ -169,10 +174,10 @@ def _drawings(bench: Bench) -> pathlib.Path:
 
 
 def street_config(bench: Bench, folder: pathlib.Path) -> DetectorConfig:
-    """Of the detector for photos."""
+    """Of the detector for photos: its trunk begins with that of the fashion shop's embedder."""
     params = DetectorParams(
-        trunk="lite0", size=384, width=96, batch=16, steps=900, box_weight=4.0, trunk_rate=0.3, average=0.995,
-        check_every=150,
+        trunk="lite0", weights=str(bench.folder("fashion")), size=384, width=96, batch=16, steps=1200,
+        box_weight=4.0, trunk_rate=0.3, average=0.995, check_every=200,
     )  # fmt: skip
     sources = (
         DetectorSource(layout="street-looks", root=str(bench.data / "street-looks"), share=0.86),
@@ -182,7 +187,9 @@ def street_config(bench: Bench, folder: pathlib.Path) -> DetectorConfig:
         ),
     )
     if bench.quick:
-        params = msgspec.structs.replace(params, size=192, width=32, steps=8, check_every=8)
+        params = msgspec.structs.replace(
+            params, size=192, width=32, steps=8, check_every=8, weights="imagenet"
+        )
         sources = (msgspec.structs.replace(sources[0], limit=48),)
     return DetectorConfig(
         **places(bench, folder, "street"), retailer="street-looks", sources=sources, params=params

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.config import ConfigError, read_bundle
+from training.config import ConfigError
 from training.visual.augment import views
 from training.visual.config import EmbedderParams, Target
 from training.visual.embedder_aims import Aims, make_targets
 from training.visual.embedder_data import LEARN, Samples
 from training.visual.embedder_model import Embedder
 from training.visual.hub import make_hub_trunk
-from training.visual.trunk import MEAN, SCALE, Lite0, folded, make_trunk
+from training.visual.trunk import MEAN, SCALE, Lite0, bundle_weights, folded, make_trunk
 
 LARGEST_GRADIENT = 5.0
 WARM_UP = 0.15
@@ -90,15 +90,10 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
 
 def _go_on(model: Embedder, folder: pathlib.Path) -> None:
     """Fill a network with the weights of a bundle, as far as their shapes are the same: heads may differ."""
-    path = folder / read_bundle(folder).files.get("weights", "weights.pt")
-    if not path.is_file():
-        raise ConfigError(
-            f"`$.params.weights` is '{folder}', which holds no {path.name}; expected a bundle's"
-        )
     own = model.state_dict()
     found = {
         name: value
-        for name, value in torch.load(path, map_location="cpu", weights_only=True).items()
+        for name, value in bundle_weights(folder).items()
         if name in own and own[name].shape == value.shape
     }
     if not any(name.startswith("trunk.") for name in found):

@@ -1,4 +1,4 @@
-"""The trunk: EfficientNet-Lite0, from the package's ImageNet weights or from nothing.
+"""The trunk: EfficientNet-Lite0, from the package's ImageNet weights, an embedder's or from nothing.
 
 Lite0 has no squeeze-and-excitation and no swish, so that it exports to plain convolutions and quantises
 well (Tan and Le 2019, and the lite variants published with it). Strides pad as TensorFlow's SAME does, which
@@ -16,7 +16,7 @@ import pathlib
 import torch
 from torch import Tensor, nn
 
-from training.config import ConfigError
+from training.config import ConfigError, read_bundle
 
 STAGES = (
     # kernel, stride, expansion, channels, blocks
@@ -172,14 +172,43 @@ def make_trunk(weights: str) -> Lite0:
     """A trunk to train on.
 
     Args:
-        weights: ``imagenet`` or ``none``.
+        weights: ``imagenet``, ``none`` or the folder of an embedder's bundle.
 
     Raises:
-        ConfigError: Another name, or the package of the weights is missing.
+        ConfigError: Neither, the package of the weights is missing, or the bundle's trunk is another.
     """
     trunk = Lite0()
     if weights == "imagenet":
         load_imagenet(trunk)
     elif weights != "none":
-        raise ConfigError(f"`$.params.weights` is '{weights}'; expected 'imagenet' or 'none'")
+        found = {
+            name.removeprefix("trunk."): value
+            for name, value in bundle_weights(pathlib.Path(weights)).items()
+            if name.startswith("trunk.")
+        }
+        if {n: v.shape for n, v in found.items()} != {n: v.shape for n, v in trunk.state_dict().items()}:
+            raise ConfigError(
+                f"`$.params.weights` is '{weights}', whose trunk is another; expected an EfficientNet-Lite0"
+            )
+        trunk.load_state_dict(found)
     return trunk
+
+
+def bundle_weights(folder: pathlib.Path) -> dict[str, Tensor]:
+    """All weights of an embedder's bundle; those of its trunk are called ``trunk.*``.
+
+    Raises:
+        ConfigError: The folder holds no bundle, or one without weights.
+    """
+    try:
+        path = folder / read_bundle(folder).files.get("weights", "weights.pt")
+    except ConfigError as error:
+        raise ConfigError(
+            f"`$.params.weights` is '{folder}'; expected 'imagenet', 'none' or an embedder's bundle: {error}"
+        ) from error
+    if not path.is_file():
+        raise ConfigError(
+            f"`$.params.weights` is '{folder}', which holds no {path.name}; expected a bundle's"
+        )
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import ConfigError
+from training.config import Bundle, ConfigError, write_bundle
 from training.visual.classes import CLASSES
 from training.visual.detector import augment, loss
 from training.visual.detector.network import Network, pick
 from training.visual.detector.scenes import Scene, draw_weights, ground
 from training.visual.detector.trunk import Levels, Plain, open_trunk
+from training.visual.embedder_model import Embedder
+from training.visual.trunk import Lite0, folded
 
 RED = (230, 20, 20)
 
@@ -125,6 +127,33 @@ def test_the_trunk_gives_three_levels_and_keeps_its_first_parts():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in trunk.modules())
     assert not any(weight.requires_grad for weight in trunk.parts[:6].parameters())
     assert all(weight.requires_grad for weight in trunk.parts[6:].parameters())
+
+
+def test_the_trunk_begins_with_that_of_an_embedder(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"params\.weights.*expected 'imagenet', 'none' or an embedder's bundle"
+    ):
+        Levels(str(tmp_path / "nothing"))
+    torch.manual_seed(0)
+    model = Embedder(Lite0(), 32, 8, {"type": 3})
+    torch.nn.init.normal_(model.trunk.parts[8].project.norm.bias)
+    write_bundle(
+        tmp_path, Bundle(family="embedder", run_id="r", model_uri="m", metrics={}, config={}, files={})
+    )
+    with pytest.raises(ConfigError, match=r"holds no weights\.pt"):
+        Levels(str(tmp_path))
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    found = open_trunk("lite0", str(tmp_path))
+    wanted = folded(model.trunk)
+    assert isinstance(found, Levels)
+    pixels = torch.randn(1, 3, 64, 64)
+    assert torch.equal(found(pixels)[2], wanted.run(pixels, 0, 17))
+    torch.save(
+        {name: value for name, value in model.state_dict().items() if "parts.3" not in name},
+        tmp_path / "weights.pt",
+    )
+    with pytest.raises(ConfigError, match="whose trunk is another"):
+        Levels(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["vgg", ""])

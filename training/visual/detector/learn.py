@@ -139,7 +139,7 @@ def learn(
 
 def open_network(params: DetectorParams) -> Network:
     """A network with its trunk's starting weights."""
-    network = Network(open_trunk(params.trunk), len(CLASSES), params.size, params.width)
+    network = Network(open_trunk(params.trunk, params.weights), len(CLASSES), params.size, params.width)
     return network.to(memory_format=torch.channels_last)
 
 

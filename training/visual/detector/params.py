@@ -36,7 +36,9 @@ class DetectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Shape and training of the detector.
 
     Attributes:
-        trunk: ``lite0`` (ImageNet weights from a package) or ``plain`` (from nothing).
+        trunk: ``lite0`` or ``plain`` (from nothing).
+        weights: What ``lite0`` begins with: ``imagenet`` (the package's), ``none``, or the folder of an embedder's
+            bundle, which has learned to tell types of products apart that few photos with boxes show.
         size: Side of the square that the graph reads, in pixels; a multiple of 32.
         width: Channels of pyramid and heads.
         batch: Views per step.
@@ -53,6 +55,7 @@ class DetectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     trunk: Text = "lite0"
+    weights: Text = "imagenet"
     size: Annotated[int, msgspec.Meta(ge=64, le=1024, multiple_of=32)] = 384
     width: Positive = 96
     batch: Positive = 8

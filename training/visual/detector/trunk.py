@@ -65,8 +65,12 @@ def _step(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-def open_trunk(name: str) -> Levels | Plain:
-    """A trunk by name, ``lite0`` with its packaged weights.
+def open_trunk(name: str, weights: str = "imagenet") -> Levels | Plain:
+    """A trunk by name.
+
+    Args:
+        name: One of TRUNKS.
+        weights: What ``lite0`` begins with, see `trunk.make_trunk`.
 
     Raises:
         ConfigError: No such trunk, or its weights are missing.
@@ -74,5 +78,5 @@ def open_trunk(name: str) -> Levels | Plain:
     if name == "plain":
         return Plain()
     if name == "lite0":
-        return Levels("imagenet")
+        return Levels(weights)
     raise ConfigError(f"`$.params.trunk` is {name!r}; expected one of: {', '.join(TRUNKS)}")
