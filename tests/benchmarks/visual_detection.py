@@ -28,11 +28,12 @@ import msgspec
 from orchestration.visual.recipes import DRAWN
 from tests.benchmarks.visual import Bench, Outcome
 from tests.benchmarks.visual_bundles import SEED, finished, places
-from tests.benchmarks.visual_embedding import trained
+from tests.benchmarks.visual_embedding import forget_start, trained
 from training.config import Bundle, read_bundle
 from training.visual.bundles import sha256
 from training.visual.detector.params import DetectorConfig, DetectorParams, DetectorSource
 from training.visual.outfit.params import OutfitConfig, OutfitParams, OutfitSource
+from training.visual.trunk import told_trunk
 
 LOOKS = 600
 CALIBRATION = 64
@@ -128,7 +129,8 @@ def _detector(bench: Bench, name: str, layout: str) -> Outcome:
 
     kept = bench.kept(f"detector-{name}", [sha256(graph), layout, bench.quick], MEASURES, measure)
     about = {
-        "run": bundle.run_id, "graph": sha256(graph)[:16], "pictures": kept["pictures"], "trunk": config.params.trunk,
+        "run": bundle.run_id, "graph": sha256(graph)[:16], "pictures": kept["pictures"],
+        "trunk": told_trunk(config.params.trunk, config.params.weights),
         "size": config.params.size, "training_seconds": bundle.metrics["training_seconds"],
         "ap50_by_class": {kind: values[0] for kind, values in kept["classes"].items()},
     }  # fmt: skip
@@ -152,7 +154,7 @@ def _forget(told: dict[str, Any]) -> None:
     """How long a session took and where pictures lay does not matter."""
     told["params"].pop("session_seconds", None)
     if "weights" in told["params"]:
-        told["params"]["weights"] = pathlib.Path(told["params"]["weights"]).name
+        forget_start(told)
     for source in told["sources"]:
         source.pop("root")
 

@@ -26,6 +26,7 @@ from training.visual.decode import letterbox
 from training.visual.detector import answers, export, learn, report, scenes
 from training.visual.detector.params import DetectorConfig, check
 from training.visual.pictures import PictureSetError
+from training.visual.trunk import told_trunk
 
 Progress = Callable[[str], None]
 
@@ -136,10 +137,11 @@ def _log(
     sheets: dict[str, Image.Image], learned: learn.Learned, settings: DetectorSettings,
 ) -> Bundle:  # fmt: skip
     rows = report.table(found)
+    params = config.params
     facts = {
-        "Trunk": f"{config.params.trunk}, square of {config.params.size} px",
+        "Trunk": f"{told_trunk(params.trunk, params.weights)}, square of {params.size} px",
         "Learned from": ", ".join(f"{source.layout} (share {source.share:g})" for source in config.sources),
-        "Steps": f"{len(learned.curves['loss_boxes'])} of {config.params.batch} views, {learned.seconds:.0f} s",
+        "Steps": f"{len(learned.curves['loss_boxes'])} of {params.batch} views, {learned.seconds:.0f} s",
         "Kept": f"running average of the weights at step {learned.best_step}, best on the validation part",
         "Code": tracking.code_version(),
     }

@@ -36,6 +36,7 @@ from training.visual.embedder_judge import (
 )
 from training.visual.embedder_show import show
 from training.visual.quantize import quantize_convolutions
+from training.visual.trunk import told_trunk
 
 Progress = Callable[[str], None]
 Vectors = npt.NDArray[np.float32]
@@ -215,15 +216,13 @@ def _outputs(session: ort.InferenceSession, samples: Samples) -> dict[str, Vecto
 
 def _facts(config: EmbedderConfig, samples: Samples, learned: Fit, seconds: float) -> dict[str, str]:
     params = config.params
-    start = {"imagenet": "ImageNet weights", "none": "from nothing"}
-    base = f"EfficientNet-Lite0, {start.get(params.weights, 'weights of an earlier embedder')}"
     sources = (f"{source.name} ({len(samples.of(source.name))})" for source in config.sources)
     parts = zip(config.targets, learned.classes, strict=True)
     targets = (
         f"{' and '.join(target.labels)} ({classes} classes, {target.part})" for target, classes in parts
     )
     return {
-        "Trunk": base if params.trunk == "lite0" else params.trunk,
+        "Trunk": told_trunk(params.trunk, params.weights),
         "Pictures": ", ".join(sources) + (", drawn, not photographed" if config.simulated else ""),
         "Learned from / chosen on / reported on": " / ".join(
             str(int((samples.split == part).sum())) for part in (0, VALIDATE, TEST)

@@ -194,6 +194,14 @@ def make_trunk(weights: str) -> Lite0:
     return trunk
 
 
+def told_trunk(trunk: str, weights: str) -> str:
+    """A trunk by its name in configs and what it began with (see `make_trunk`), for readers."""
+    if trunk != "lite0":
+        return trunk
+    start = {"imagenet": "ImageNet weights", "none": "from nothing"}
+    return f"EfficientNet-Lite0, {start.get(weights, 'weights of an earlier embedder')}"
+
+
 def bundle_weights(folder: pathlib.Path) -> dict[str, Tensor]:
     """All weights of an embedder's bundle; those of its trunk are called ``trunk.*``.
 

@@ -13,7 +13,7 @@ from training.visual.detector.network import Network, pick
 from training.visual.detector.scenes import Scene, draw_weights, ground
 from training.visual.detector.trunk import Levels, Plain, open_trunk
 from training.visual.embedder_model import Embedder
-from training.visual.trunk import Lite0, folded
+from training.visual.trunk import Lite0, folded, told_trunk
 
 RED = (230, 20, 20)
 
@@ -146,6 +146,8 @@ def test_the_trunk_begins_with_that_of_an_embedder(tmp_path):
     found = open_trunk("lite0", str(tmp_path))
     wanted = folded(model.trunk)
     assert isinstance(found, Levels)
+    assert told_trunk("lite0", str(tmp_path)) == "EfficientNet-Lite0, weights of an earlier embedder"
+    assert told_trunk("plain", "imagenet") == "plain"
     pixels = torch.randn(1, 3, 64, 64)
     assert torch.equal(found(pixels)[2], wanted.run(pixels, 0, 17))
     torch.save(
