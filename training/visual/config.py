@@ -129,7 +129,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Shape and training of the embedder.
 
     Attributes:
-        trunk: ``lite0``, or ``hub:NAME`` for an image encoder of the hub.
+        trunk: One of `trunk.VARIANTS` (``lite0``, ``lite1``, ``lite2``), or ``hub:NAME`` for an image encoder of the hub.
         weights: ``imagenet`` (the package's), ``none``, or the folder of an embedder's bundle to go on from.
         size: Pixels a side that the exported graph reads; a multiple of 32.
         train_size: Pixels a side while learning, likewise.
@@ -140,7 +140,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         told: Attributes whose probabilities are a part of the vector.
         told_dim: How much of it, if there are any.
         told_share: As ``colour_share``, of that part.
-        frozen: Leading parts of the trunk (stem, 16 blocks, head) that stay as they are.
+        frozen: Leading parts of the trunk (stem, blocks, head; 18 of ``lite0``) that stay as they are.
         epochs: Passes over all pictures.
         batch: Pictures per step.
         learning_rate: Peak, of the trunk.

@@ -19,7 +19,7 @@ from torch import nn
 
 from training.graphs import export_graph, save_graph
 from training.visual.embedder_model import Embedder
-from training.visual.trunk import Lite0, folded
+from training.visual.trunk import Lite, folded
 
 OUT = "out."
 BATCHES = (1, 2, 7)
@@ -34,7 +34,7 @@ class ParityError(AssertionError):
 def for_inference(model: Embedder) -> Embedder:
     """A copy in evaluation mode, its batch norms folded."""
     plain = copy.deepcopy(model).eval()
-    if isinstance(plain.trunk, Lite0):
+    if isinstance(plain.trunk, Lite):
         plain.trunk = folded(plain.trunk)
     return plain.to(memory_format=torch.contiguous_format)
 

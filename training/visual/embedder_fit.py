@@ -1,7 +1,8 @@
 """The training loop of the embedder: steps, learning rates, running average of the weights.
 
-The first parts of the trunk stay as they are and run without gradients, in bfloat16, with their batch norms
-folded: on a CPU the early, large maps are most of the cost and the least of what has to be learned.
+The first parts of the trunk stay as they are and run without gradients, with their batch norms folded, in bfloat16
+where the machine multiplies such numbers itself: on a CPU the early, large maps are most of the cost and the least of
+what has to be learned.
 
 Belongs here: how weights are found. Does not belong here: pictures (`embedder_data.py`), judging
 (`embedder_judge.py`).
@@ -29,7 +30,7 @@ from training.visual.embedder_aims import Aims, make_targets
 from training.visual.embedder_data import LEARN, Samples
 from training.visual.embedder_model import Embedder
 from training.visual.hub import make_hub_trunk
-from training.visual.trunk import MEAN, SCALE, Lite0, bundle_weights, folded, make_trunk
+from training.visual.trunk import MEAN, SCALE, VARIANTS, Lite, bundle_weights, folded, make_trunk
 
 LARGEST_GRADIENT = 5.0
 WARM_UP = 0.15
@@ -67,6 +68,14 @@ def keep_memory() -> None:
         return
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether products of bfloat16 are quicker there; a processor that only imitates them takes ten times as long."""
+    if device == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedder:
     """A network to train, on the trunk that the parameters name.
 
@@ -74,12 +83,13 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
         ConfigError: There is no such trunk.
     """
     trunk: nn.Module
-    if params.trunk == "lite0":
-        trunk = make_trunk(params.weights if params.weights in ("imagenet", "none") else "none")
+    if params.trunk in VARIANTS:
+        start = params.weights if params.weights in ("imagenet", "none") else "none"
+        trunk = make_trunk(start, params.trunk)
     elif params.trunk.startswith("hub:"):
         trunk = make_hub_trunk(params.trunk.removeprefix("hub:"), params.size)
     else:
-        raise ConfigError(f"`$.params.trunk` is '{params.trunk}'; expected 'lite0' or 'hub:NAME'")
+        raise ConfigError(f"`$.params.trunk` is '{params.trunk}'; expected {', '.join(VARIANTS)} or hub:NAME")
     model = Embedder(
         trunk, params.dim, params.colour_dim, attributes, params.dropout, params.told, params.told_dim
     )
@@ -114,7 +124,8 @@ class Front:
     def __init__(self, model: Embedder, frozen: int) -> None:
         trunk = model.trunk
         self.frozen = frozen
-        self.lite = trunk if isinstance(trunk, Lite0) else None
+        self.short = has_bfloat16(next(trunk.parameters()).device.type)
+        self.lite = trunk if isinstance(trunk, Lite) else None
         if self.lite is not None:
             self.steady = folded(self.lite).parts[:frozen].to(memory_format=torch.channels_last)
             for part in self.lite.parts[:frozen]:
@@ -139,7 +150,7 @@ class Front:
             half, full = self.trunk(x)
             return half, full
         if self.frozen:
-            with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16):
+            with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=self.short):
                 for part in self.steady:
                     x = part(x)
             x = x.float()

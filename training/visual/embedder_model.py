@@ -53,7 +53,7 @@ class Embedder(nn.Module):
     """Trunk, pooling, the two parts of the vector, attribute heads.
 
     Args:
-        trunk: Gives maps of stride 16 and 32; see `trunk.Lite0`.
+        trunk: Gives maps of stride 16 and 32; see `trunk.Lite`.
         dim: Width of the vector.
         colour_dim: How much of it tells colour.
         attributes: Number of values by attribute.

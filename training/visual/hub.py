@@ -19,7 +19,7 @@ from training.visual.trunk import MEAN, SCALE
 
 
 class HubTrunk(nn.Module):
-    """A vision transformer of the hub with the interface of `trunk.Lite0`.
+    """A vision transformer of the hub with the interface of `trunk.Lite`.
 
     Args:
         encoder: Gives ``last_hidden_state`` float[B, tokens, width] of ``pixel_values``.
@@ -43,7 +43,7 @@ class HubTrunk(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """float[B, 3, S, S], normalised as for `trunk.Lite0`, to float[B, width, S / 16, S / 16] twice."""
+        """float[B, 3, S, S], normalised as for `trunk.Lite`, to float[B, width, S / 16, S / 16] twice."""
         values = (pixels * SCALE + MEAN) / 255.0
         tokens = self.encoder(pixel_values=(values - self.mean) / self.std).last_hidden_state
         tokens = self.norm(tokens[:, -self.grid * self.grid :])

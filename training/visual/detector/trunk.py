@@ -8,26 +8,23 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from training.config import ConfigError
-from training.visual.trunk import folded, make_trunk
+from training.visual.trunk import VARIANTS, folded, make_trunk
 
-TRUNKS = ("lite0", "plain")
+TRUNKS = (*VARIANTS, "plain")
 
 
 class Levels(nn.Module):
-    """EfficientNet-Lite0 without its head, batch norms folded, so that fine-tuning on few pictures keeps its scale.
+    """EfficientNet-Lite without its head, batch norms folded, so that fine-tuning on few pictures keeps its scale.
 
-    The first parts keep their weights: edges and textures are the same in any photo.
+    The parts up to stride 8 keep their weights: edges and textures are the same in any photo.
     """
 
-    channels = (40, 112, 320)
-    ends = (5, 11, 16)
-    """Parts of `trunk.Lite0` after which the map has stride 8, 16 and 32."""
-
-    frozen = 6
-
-    def __init__(self, weights: str) -> None:
+    def __init__(self, variant: str, weights: str) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(folded(make_trunk(weights)).parts[: self.ends[-1] + 1])
+        lite = folded(make_trunk(weights, variant))
+        self.ends, self.channels = lite.ends, lite.channels
+        self.parts = nn.ModuleList(lite.parts[: self.ends[-1] + 1])
+        self.frozen = self.ends[0] + 1
         for part in self.parts[: self.frozen]:
             part.requires_grad_(False)
 
@@ -70,13 +67,13 @@ def open_trunk(name: str, weights: str = "imagenet") -> Levels | Plain:
 
     Args:
         name: One of TRUNKS.
-        weights: What ``lite0`` begins with, see `trunk.make_trunk`.
+        weights: What a lite one begins with, see `trunk.make_trunk`.
 
     Raises:
         ConfigError: No such trunk, or its weights are missing.
     """
     if name == "plain":
         return Plain()
-    if name == "lite0":
-        return Levels(weights)
+    if name in VARIANTS:
+        return Levels(name, weights)
     raise ConfigError(f"`$.params.trunk` is {name!r}; expected one of: {', '.join(TRUNKS)}")
