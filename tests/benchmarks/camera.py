@@ -177,7 +177,7 @@ def untrained_graphs(folder: pathlib.Path) -> Graphs:
     values = {name: [f"{name} {place}" for place in range(size)] for name, size in attributes.items()}
     embedder = Embedder(make_trunk("imagenet"), seeing.dim, seeing.colour_dim, attributes).eval()
     export_embedder(embedder, seeing.size, folder / "embedder.onnx")
-    detector = Network(Levels("imagenet"), len(names.CLASSES), finding.size, finding.width).eval()
+    detector = Network(Levels("lite0", "imagenet"), len(names.CLASSES), finding.size, finding.width).eval()
     export(detector, folder / "plain.onnx")
     (folder / "detector.onnx").write_bytes(five_boxes((folder / "plain.onnx").read_bytes()))
     return Graphs(

@@ -18,12 +18,12 @@ import torch
 
 from training.graphs import export_graph, save_graph
 from training.visual.detector.answers import Ask, Raw, of_network
-from training.visual.detector.network import Network, Peaks, without_norms
+from training.visual.detector.network import FIT_SHARE, Network, Peaks, without_norms
 from training.visual.quantize import quantize_convolutions
 
 BATCHES = (1, 2, 7)
-FLOOR = 0.05
-"""Peaks below this score are near to one another and may change places."""
+FLOOR = 0.05 ** (1 - FIT_SHARE)
+"""Of scores: peaks lower than 0.05 are near to one another and may change places."""
 
 TOLERANCE = 1e-3
 OUTPUTS = ("boxes", "scores", "classes")

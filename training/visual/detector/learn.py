@@ -193,8 +193,8 @@ def _step(
             classes += kinds
     wanted = loss.targets(boxes, classes, len(CLASSES), height, width)
     network.train()
-    logits, reach = network(torch.from_numpy(np.concatenate(pixels)))
-    centres, edges = loss.losses(logits, reach, wanted)
+    logits, reach, features = network(torch.from_numpy(np.concatenate(pixels)))
+    centres, edges = loss.losses(logits, reach, features, network.edges, wanted)
     optimizer.zero_grad(set_to_none=True)
     (centres + params.box_weight * edges).backward()
     nn.utils.clip_grad_norm_(network.parameters(), 10.0)

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from training.visual.detector.edges import Edges
 from training.visual.detector.trunk import Levels, Plain
 from training.visual.trunk import MEAN, SCALE
 
 STRIDE = 8
 PEAKS = 100
 """Boxes per picture that the graph returns."""
+
+FIT_SHARE = 0.5
+"""Share of how well a box fits in its score, the rest is the height of its peak (their weighted geometric mean)."""
 
 
 class Network(nn.Module):
@@ -39,6 +43,7 @@ class Network(nn.Module):
         self.trunk, self.classes, self.size = trunk, classes, size
         self.side = nn.ModuleList([nn.Conv2d(channels + 2, width, 1) for channels in trunk.channels])
         self.smooth = nn.ModuleList([_conv(width) for _ in range(2)])
+        self.edges = Edges(width, classes, STRIDE)
         self.heat = nn.Sequential(_conv(width), nn.Conv2d(width, classes, 1))
         self.reach = nn.Sequential(_conv(width), nn.Conv2d(width, 4 * classes, 1))
         nn.init.normal_(self.heat[1].weight, std=0.01)
@@ -46,15 +51,15 @@ class Network(nn.Module):
         nn.init.normal_(self.reach[1].weight, std=0.01)
         nn.init.constant_(self.reach[1].bias, math.log(4))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find centres.
 
         Args:
             pixels: uint8 ``[B, H, W, 3]``, sides multiples of 32.
 
         Returns:
-            Logits ``[B, C, H/8, W/8]`` and distances in pixels from the cell's middle to left, top, right and
-            bottom ``[B, C, 4, H/8, W/8]``.
+            Logits ``[B, C, H/8, W/8]``, distances in pixels from the cell's middle to left, top, right and
+            bottom ``[B, C, 4, H/8, W/8]``, and the features that `Edges` looks at ``[B, width, H/8, W/8]``.
         """
         x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - MEAN) / SCALE
         # channels last in memory: three times faster on CPU
@@ -71,7 +76,7 @@ class Network(nn.Module):
         )
         logits = self.heat(p3)
         reach = torch.exp(self.reach(p3).clamp(max=5.0)) * STRIDE
-        return logits, reach.unflatten(1, (self.classes, 4))
+        return logits, reach.unflatten(1, (self.classes, 4)), p3
 
     def _places(self, level: Tensor, stride: int) -> Tensor:
         """Coordinates of a level's cells, ``[B, 2, h, w]``, -1 to 1 over the square."""
@@ -117,16 +122,18 @@ class Peaks(nn.Module):
             ``boxes`` float32 ``[B, K, 4]`` as fractions of the square, ``scores`` float32 ``[B, K]``
             descending, ``classes`` int64 ``[B, K]``.
         """
-        logits, reach = self.network(pixels)
-        return pick(logits, reach, self.count, self.network.size)
+        logits, reach, features = self.network(pixels)
+        return pick(logits, reach, features, self.network.edges, self.count, self.network.size)
 
 
-def pick(logits: Tensor, reach: Tensor, count: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The highest peaks of heat-maps and their boxes; see `Peaks.forward`."""
+def pick(
+    logits: Tensor, reach: Tensor, features: Tensor, edges: Edges, count: int, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest peaks of heat-maps and their boxes, looked at again; see `Peaks.forward`."""
     heat = torch.sigmoid(logits)
     heat = heat * (heat == functional.max_pool2d(heat, 3, 1, 1))
     height, width = logits.shape[2:]
-    scores, places = heat.flatten(1).topk(count, dim=1)
+    heights, places = heat.flatten(1).topk(count, dim=1)
     classes = torch.div(places, height * width, rounding_mode="floor")
     cell = places - classes * (height * width)
     row = torch.div(cell, width, rounding_mode="floor")
@@ -134,5 +141,10 @@ def pick(logits: Tensor, reach: Tensor, count: int, size: int) -> tuple[Tensor, 
     x = ((cell - row * width).to(reach.dtype) + 0.5) * STRIDE
     sides = reach.transpose(1, 2).flatten(2)
     left, top, right, bottom = (sides[:, side].gather(1, places) for side in range(4))
-    boxes = torch.stack([x - left, y - top, x + right, y + bottom], dim=2) / size
-    return boxes.clamp(0.0, 1.0), scores, classes
+    boxes = torch.stack([x - left, y - top, x + right, y + bottom], dim=2)
+    picture = torch.arange(logits.shape[0], device=logits.device)[:, None].expand_as(places)
+    moved, fits = edges(features, picture.flatten(), classes.flatten(), boxes.flatten(0, 1))
+    fit = torch.sigmoid(fits).view_as(heights)
+    scores, order = (heights ** (1 - FIT_SHARE) * fit**FIT_SHARE).sort(dim=1, descending=True)
+    boxes = moved.view_as(boxes).gather(1, order[:, :, None].expand_as(boxes)) / size
+    return boxes.clamp(0.0, 1.0), scores, classes.gather(1, order)
