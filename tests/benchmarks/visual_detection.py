@@ -145,7 +145,7 @@ def _trained(bench: Bench, name: str) -> Bundle:
     if f"detector-{name}" in bench.bundles:
         return read_bundle(folder)
     if name == "street" and not bench.quick:
-        trained(bench, "fashion")
+        trained(bench, "fashion-coarse")
     config = (street_config if name == "street" else drawn_config)(bench, folder)
     return finished(folder, config, _forget) or train(config, bench.progress)
 
@@ -178,7 +178,7 @@ def _drawings(bench: Bench) -> pathlib.Path:
 def street_config(bench: Bench, folder: pathlib.Path) -> DetectorConfig:
     """Of the detector for photos: its trunk begins with that of the fashion shop's embedder."""
     params = DetectorParams(
-        trunk="lite0", weights=str(bench.folder("fashion")), size=384, width=96, batch=16, steps=1200,
+        trunk="lite2", weights=str(bench.folder("fashion-coarse")), size=384, width=96, batch=16, steps=1000,
         box_weight=4.0, trunk_rate=0.3, average=0.995, check_every=200,
     )  # fmt: skip
     sources = (

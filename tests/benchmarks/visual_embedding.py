@@ -196,7 +196,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> E
     """Of the fashion shop's embedder: goes on from the coarse one with larger pictures and more that learns."""
     coarse = coarse_config(bench, folder)
     params = msgspec.structs.replace(
-        coarse.params, weights=str(start), size=224, train_size=192, epochs=6, frozen=9, learning_rate=4e-4, crop=0.5,
+        coarse.params, weights=str(start), size=224, train_size=192, epochs=4, frozen=9, learning_rate=4e-4, crop=0.5,
         dim=320, told=("type", "colour", "garment"),
     )  # fmt: skip
     return msgspec.structs.replace(coarse, attributes=(*coarse.attributes, "garment"), params=params)

@@ -38,10 +38,11 @@ function draw(picture, width, height) {
   spots.replaceChildren();
 }
 
-/** What an item is called: its colour and class, as far as they are told. */
+/** What an item is called: its colour and class, as far as they are told; the class of a pack shot is no word for shoppers. */
 export function called(item) {
   const { colour } = item.attributes;
-  return [colour?.confidence >= 0.5 ? colour.value : "", item.class || "item"].filter(Boolean).join(" ");
+  const name = item.class === "whole product" ? "product" : item.class || "item";
+  return [colour?.confidence >= 0.5 ? colour.value : "", name].filter(Boolean).join(" ");
 }
 
 /** Lay a button over every item; `pick` is called with the item's place. */
