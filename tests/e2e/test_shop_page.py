@@ -168,6 +168,66 @@ def test_words_find_products_and_say_how_they_were_read(visit: Any) -> None:
         assert float(good.locator(".cost").inner_text().split(",")[0]) <= 90
 
 
+SPEECH = """
+window.asked = [];
+window.SpeechRecognition = class {
+  static async available(options) { window.asked.push(["available", options]); return ABLE; }
+  static async install(options) { window.asked.push(["install", options]); return true; }
+  start() {
+    window.asked.push(["start", { lang: this.lang, local: this.processLocally }]);
+    const say = (transcript) => this.onresult({ results: [[{ transcript }]] });
+    setTimeout(() => {
+      if (PROBLEM) this.onerror({ error: PROBLEM });
+      else { say("blue"); say("blue under 90"); }
+      this.onend();
+    }, 20);
+  }
+  stop() { this.onend(); }
+};
+"""
+"""Headless browsers have no speech recognition: one that always hears the same."""
+
+
+@pytest.fixture
+def speak(chromium: Any, server: str) -> Iterator[Any]:
+    context = chromium.new_context(locale="en-GB")
+
+    def opened(able: str, problem: str = "") -> Any:
+        page = context.new_page()
+        page.add_init_script(SPEECH.replace("ABLE", f"'{able}'").replace("PROBLEM", f"'{problem}'"))
+        page.goto(server + "/shop")
+        page.wait_for_selector("#feed-list .good")
+        return page
+
+    yield opened
+    context.close()
+
+
+@pytest.mark.parametrize("able", ["available", "downloadable"])
+def test_spoken_words_are_searched_without_leaving_the_device(speak: Any, able: str) -> None:
+    page = speak(able)
+    page.wait_for_selector("#voice")
+    page.locator("#voice").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results-title:has-text('blue under 90')")
+    assert page.locator("#query").input_value() == "blue under 90"
+    assert page.locator("#results-about").inner_text() == "Only up to 90."
+    assert page.locator("#voice").get_attribute("aria-pressed") == "false"
+    asked = page.evaluate("window.asked")
+    local = {"langs": ["en-GB"], "processLocally": True}
+    steps = [["available", local], ["start", {"lang": "en-GB", "local": True}]]
+    assert asked == [steps[0], *([["install", local]] if able == "downloadable" else []), steps[1]]
+
+
+def test_voice_is_offered_only_where_it_stays_on_the_device_and_its_problems_are_said(speak: Any) -> None:
+    assert not speak("unavailable").locator("#voice").is_visible()
+    page = speak("available", "not-allowed")
+    page.locator("#voice").click()
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "microphone" in page.locator("#problem").inner_text()
+    assert page.locator("#voice").get_attribute("aria-pressed") == "false"
+
+
 def test_the_shops_own_looks_have_hotspots(visit: Any) -> None:
     page = visit()
     page.locator("button.look").first.focus()

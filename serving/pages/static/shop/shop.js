@@ -1,8 +1,9 @@
-// The shop page: photo, words, similar, complete the look, and a feed that follows every step.
+// The shop page: photo, words, voice, similar, complete the look, and a feed that follows every step.
 
 import * as api from "./api.js";
 import { show } from "./goods.js";
 import * as stage from "./stage.js";
+import * as voice from "./voice.js";
 
 const place = (id) => document.getElementById(id);
 const shop = place("shop");
@@ -207,6 +208,15 @@ place("words")?.addEventListener("submit", (event) => {
   const query = place("query").value.trim();
   if (query) searchWords(query);
 });
+if (place("voice")) {
+  const hearing = (words) => { place("query").value = words; };
+  voice.offer(place("voice"), {
+    hearing,
+    heard: searchWords,
+    busy: say,
+    problem: (words) => fail(new Error(words)),
+  });
+}
 place("close").addEventListener("click", () => {
   place("found").hidden = true;
   place("stage").hidden = true;
