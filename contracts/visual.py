@@ -78,6 +78,8 @@ INDEX_ARRAYS: dict[str, tuple[str, str]] = {
     "types": ("U", "T"),
     "price": ("float32", "N"),
     "in_stock": ("bool", "N"),
+    "sizes": ("U", "Z"),
+    "sized": ("int8", "N,Z"),
     "answers_from": ("int64", "N+1"),
     "answers": ("U", "A"),
     "centres": ("float32", "C,d"),
@@ -88,8 +90,9 @@ INDEX_ARRAYS: dict[str, tuple[str, str]] = {
 }
 """Array -> (type, shape) of `INDEX_FILE`, rows sorted by shard. A shard too large to be searched whole is cut into
 cells: ``centres`` with the first and last row (exclusive) of each, of which a search looks at the nearest ``probes``;
-0 probes is a shard that is searched exactly. ``price`` is NaN where unknown; ``projected``
-has p = 0 without an outfit model; ``slot`` is an item's slot there, 0 for none. A row stands for
+0 probes is a shard that is searched exactly. ``sized`` is 0 for a size that a product is not made in, 1 for one that
+ran out, 2 for one in stock; a release without the two arrays knows of no sizes. ``price`` is NaN where unknown;
+``projected`` has p = 0 without an outfit model; ``slot`` is an item's slot there, 0 for none. A row stands for
 ``answers[answers_from[i]:answers_from[i + 1]]``, which is itself in a shop with pictures of its products, and the
 popular products of its type in a shop whose pictures show types (a grocer); ``embedder_sha256`` is that of
 `EMBEDDER_FILE` in the same release."""

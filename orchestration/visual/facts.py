@@ -37,6 +37,18 @@ select p.product_id, p.name, p.department, p.category, p.type, p.kind, p.sellabl
 from products p left join sold s using (product_id) order by p.product_id
 """
 
+SIZES_SQL = f"""
+with last as (select max(occurred_at) as at from events),
+told as (
+  select product_id, json_extract_string(detail, '$.size') as size, action, occurred_at from events, last
+  where action in ('purchase', 'stockout') and product_id is not null and detail is not null
+    and occurred_at > last.at - interval {STOCKOUT_DAYS} day
+)
+select product_id, size from told where size is not null
+group by 1, 2 having arg_max(action, occurred_at) = 'stockout'
+"""
+"""Sizes that ran out and were not bought since."""
+
 BASKETS_SQL = """
 with baskets as (
   select customer_id, occurred_at, list(distinct e.product_id order by e.product_id) as items
@@ -63,6 +75,7 @@ class Product:
         sellable: Whether it may be shown.
         price: Last price paid, else the list price; NaN for unknown.
         in_stock: Not known to have run out.
+        sizes: Sizes it is made in, and whether each is in stock; empty where the catalogue tells none.
         bought: Purchases in the last `POPULAR_DAYS`.
     """
 
@@ -76,6 +89,7 @@ class Product:
     sellable: bool
     price: float
     in_stock: bool
+    sizes: dict[str, bool]
     bought: int
 
     def row(self) -> dict[str, Any]:
@@ -87,11 +101,15 @@ class Product:
 def products(settings: Settings) -> list[Product]:
     """Every product, by id.
 
-    Stock is what events tell: a stockout in the last `STOCKOUT_DAYS` that no purchase followed.
+    Stock is what events tell: a stockout in the last `STOCKOUT_DAYS` that no purchase followed. Of a product whose
+    attributes count pieces by size (``stock``), that holds for each size, and one size in stock is enough.
     """
     con = connect()
     attach(con, "events", settings.lake / "events")
     attach(con, "products", settings.lake / "products")
+    gone: dict[str, set[str]] = {}
+    for product_id, size in con.execute(SIZES_SQL).fetchall():
+        gone.setdefault(product_id, set()).add(size)
     found = []
     for values in con.execute(PRODUCTS_SQL).fetchall():
         product_id, name, department, category, kind_of, kind, sellable, attributes, price, bought, out = (
@@ -99,14 +117,27 @@ def products(settings: Settings) -> list[Product]:
         )
         told = json.loads(attributes) if attributes else {}
         listed = told.get("list_price")
+        sizes = _sizes(told.get("stock"), gone.get(product_id, set()))
+        left = any(sizes.values()) if sizes else not out
         known = price if price is not None else listed if isinstance(listed, int | float) else math.nan
         found.append(
             Product(
                 product_id, name or "", department or "", category or "", kind_of or "", str(told.get("colour", "")),
-                kind == "good", bool(sellable), float(known), bool(sellable) and not out, int(bought),
+                kind == "good", bool(sellable), float(known), bool(sellable) and left, sizes,
+                int(bought),
             )
         )  # fmt: skip
     return found
+
+
+def _sizes(stock: Any, gone: set[str]) -> dict[str, bool]:
+    """Sizes with whether they are in stock, of what the catalogue counts; one size alone is no choice."""
+    if not isinstance(stock, dict) or len(stock) < 2:
+        return {}
+    return {
+        size: size not in gone and isinstance(pieces, int | float) and pieces > 0
+        for size, pieces in stock.items()
+    }
 
 
 def product_rows(settings: Settings) -> list[dict[str, Any]]:

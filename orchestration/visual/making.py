@@ -281,6 +281,7 @@ def _index_rows(
                 key=row["key"], shard=row["class"], type=row["type"], colour=row["colour"],
                 price=statistics.median(prices) if prices else math.nan,
                 in_stock=any(told[answer].in_stock for answer in answers),
+                sizes=told[answers[0]].sizes if answers == [row["key"]] else {},
                 answers=tuple(answers[: pictures.answers]),
                 slot=slots.index(row["class"]) + 1 if row["class"] in slots else 0,
             )

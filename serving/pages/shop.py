@@ -29,4 +29,5 @@ def render_shop(server: Server, customer_id: str) -> str:
         ready=current is not None,
         parts=() if visual is None else visual.parts,
         looks=looks,
+        sizes=() if visual is None else visual.index.sizes.groups(),
     )

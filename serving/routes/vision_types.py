@@ -38,6 +38,8 @@ class Shopper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         brand: Any of these brands.
         exclude: Product ids to leave out.
         in_stock: Only what is in stock.
+        sizes: What the shopper wears: of products that come in sizes of such a kind, only those with one of these in
+            stock. Sizes that no product has are told in ``notes``.
     """
 
     customer_id: Text | None = None
@@ -52,6 +54,7 @@ class Shopper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     brand: Choices = ()
     exclude: Choices = ()
     in_stock: bool = True
+    sizes: Choices = ()
 
 
 class ImageQuery(Shopper, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +116,7 @@ class ProductCard(msgspec.Struct, frozen=True, kw_only=True):
         brand: Brand.
         price: Where it is known.
         in_stock: Where it is known.
+        sizes: Sizes in stock, where it comes in sizes.
         image: Address of its picture, where there is one.
         searchable: Whether similar products can be asked for.
     """
@@ -124,6 +128,7 @@ class ProductCard(msgspec.Struct, frozen=True, kw_only=True):
     brand: str
     price: float | None
     in_stock: bool | None
+    sizes: tuple[str, ...]
     image: str | None
     searchable: bool
 

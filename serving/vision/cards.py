@@ -73,6 +73,7 @@ class Cardmaker:
             "brand": level["brand"],
             "price": round(price, 2) if math.isfinite(price) else None,
             "in_stock": None if index is None or row < 0 else bool(index.in_stock[row]),
+            "sizes": () if index is None or row < 0 else tuple(index.sizes.offered(row)),
             "image": self._media.address(product_id),
             "searchable": row >= 0,
         }

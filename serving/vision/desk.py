@@ -262,6 +262,7 @@ class Desk:
             price_min=asked.price_min,
             price_max=asked.price_max,
             in_stock=asked.in_stock,
+            sizes=asked.sizes,
         )
 
     def _row(self, release: Release, visual: Visual, product_id: str) -> int:
@@ -298,6 +299,7 @@ class Desk:
                 price_min=_tighter(max, asked.price_min, meant.price_min),
                 price_max=_tighter(min, asked.price_max, meant.price_max),
                 in_stock=asked.in_stock,
+                sizes=asked.sizes,
                 colours=meant.colours,
                 not_colours=meant.not_colours,
             )
@@ -330,6 +332,7 @@ class Desk:
         assert release.visual is not None
         engine, index = release.engine, release.visual.index
         prepared.notes += notes
+        prepared.notes += [f"size_unknown:{size}" for size in asked.sizes if not index.sizes.known(size)]
         allowed = engine.items.allowed(_filters(asked))
         allowed[list(hidden or ())] = False
         lists = [expand(index, group, allowed, _count(asked)) for group in groups]

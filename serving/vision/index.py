@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from contracts.visual import INDEX_FILE, WHOLE
 from serving.engine.items import ItemTable, Mask, TableError
+from serving.vision.arrays import read_array
 from serving.vision.cells import EXACT_SHARE, read_cells
+from serving.vision.sizes import read_sizes
 
 LENGTH_TOLERANCE = 1e-2
 
@@ -35,6 +37,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         price_min: Least price, or None.
         price_max: Largest price, or None.
         in_stock: Only what is in stock.
+        sizes: Any of these sizes is in stock, of products that come in sizes of their kind; empty for all.
         colours: Any of these colours; empty for all.
         not_colours: None of these.
         types: Any of these types; empty for all.
@@ -44,6 +47,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     price_min: float | None = None
     price_max: float | None = None
     in_stock: bool = True
+    sizes: tuple[str, ...] = ()
     colours: tuple[str, ...] = ()
     not_colours: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
@@ -78,6 +82,7 @@ class Index:
         type: int32[N], -1 for none.
         price: float32[N], NaN where unknown.
         in_stock: bool[N].
+        sizes: Sizes of products, see `Sizes`.
 
     Raises:
         TableError: An array is missing or of another shape, or the vectors were made by another embedder.
@@ -114,6 +119,7 @@ class Index:
         self.type = _codes(arrays, "type", size, len(self.types))
         self.price: NDArray[np.float32] = read_array(arrays, "price", "f", (size,)).astype(np.float32)
         self.in_stock: NDArray[np.bool_] = read_array(arrays, "in_stock", "b", (size,))
+        self.sizes = read_sizes(arrays, size)
         self._cells = read_cells(arrays, dim, self._slices, INDEX_FILE)
         self._read_answers(arrays, items)
         self.row_of: dict[str, int] = {key: row for row, key in enumerate(self.products)}
@@ -171,6 +177,8 @@ class Index:
             mask = counts[self._starts[1:]] > counts[self._starts[:-1]]
         if wish.in_stock:
             mask &= self.in_stock
+        if wish.sizes:
+            mask &= self.sizes.fitting(wish.sizes)
         with np.errstate(invalid="ignore"):
             if wish.price_min is not None:
                 mask &= self.price >= wish.price_min
@@ -265,22 +273,6 @@ def _median(price: NDArray[np.float32]) -> float:
 
 def _length(part: slice) -> int:
     return int(part.stop) - int(part.start)
-
-
-def read_array(
-    arrays: Mapping[str, NDArray[Any]], key: str, kind: str, shape: tuple[int, ...], file: str = INDEX_FILE
-) -> NDArray[Any]:
-    """One array of a file, of a kind of numpy type and a shape in which -1 stands for any length."""
-    column = arrays.get(key)
-    if column is None:
-        raise TableError(f"{file}: '{key}' is missing")
-    fits = column.ndim == len(shape) and all(w in (-1, h) for w, h in zip(shape, column.shape, strict=True))
-    empty_text = kind == "U" and column.size == 0
-    if not fits or (column.dtype.kind != kind and not empty_text):
-        raise TableError(
-            f"{file}: '{key}' is {column.dtype}{list(column.shape)}; expected {kind}{list(shape)}"
-        )
-    return column.astype(np.str_) if empty_text else column
 
 
 def _codes(arrays: Mapping[str, NDArray[Any]], key: str, size: int, names: int) -> NDArray[np.int32]:

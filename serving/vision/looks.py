@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from contracts.visual import LOOKS_FILE
 from serving.engine.items import TableError
+from serving.vision.arrays import read_array
 from serving.vision.boxes import Detection, as_box
-from serving.vision.index import read_array
 
 
 @dataclasses.dataclass(frozen=True)

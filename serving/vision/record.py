@@ -80,7 +80,10 @@ def decided(
         )
         for position, entry in enumerate(flat)
     )
-    prices = {"price": asked.price_min is not None or asked.price_max is not None, "in_stock": asked.in_stock}
+    prices = {
+        "price": asked.price_min is not None or asked.price_max is not None, "in_stock": asked.in_stock,
+        "sizes": bool(asked.sizes),
+    }  # fmt: skip
     rules = [*rules_of(prepared.question.filters), *(f"filter:{name}" for name, on in prices.items() if on)]
     if any(entry.propensity < 1.0 for entry in flat):
         rules.append("exploration")

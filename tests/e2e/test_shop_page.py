@@ -228,6 +228,26 @@ def test_voice_is_offered_only_where_it_stays_on_the_device_and_its_problems_are
     assert page.locator("#voice").get_attribute("aria-pressed") == "false"
 
 
+def test_sizes_are_chosen_once_and_kept_on_the_device(visit: Any) -> None:
+    page = visit()
+    assert page.locator("#sizes-said").inner_text() == "any"
+    page.locator("#sizes summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("#sizes input[value=M]").focus()
+    page.keyboard.press("Space")
+    assert page.locator("#sizes-said").inner_text() == "M"
+    page.locator("#query").fill("shirt")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results-list .good")
+    offered = [text.inner_text() for text in page.locator("#results-list .sizes-of").all()]
+    assert any("M" in text for text in offered)
+    assert all("M" in text for text in offered if "S" in text or "L" in text)
+    page.reload()
+    page.wait_for_selector("#feed-list .good")
+    assert page.locator("#sizes-said").inner_text() == "M"
+    assert page.locator("#sizes input[value=M]").is_checked()
+
+
 def test_the_shops_own_looks_have_hotspots(visit: Any) -> None:
     page = visit()
     page.locator("button.look").first.focus()

@@ -58,6 +58,7 @@ class Product:
         colour: Likewise, empty for unknown.
         price: NaN where unknown.
         in_stock: Whether it can be bought now.
+        sizes: Sizes it is made in, and whether each is in stock; empty where sizes do not matter.
         answers: Products it stands for, best first.
         slot: Slot in an outfit, 0 for none.
     """
@@ -68,6 +69,7 @@ class Product:
     colour: str = ""
     price: float = math.nan
     in_stock: bool = True
+    sizes: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     answers: tuple[str, ...]
     slot: int = 0
 
@@ -241,6 +243,12 @@ def _columns(products: Sequence[Product]) -> dict[str, npt.NDArray[Any]]:
     answers = [answer for product in products for answer in product.answers]
     colours = sorted({product.colour for product in products} - {""})
     types = sorted({product.type for product in products} - {""})
+    # In the order in which products list them, which is the order of wear.
+    sizes = list(dict.fromkeys(size for product in products for size in product.sizes))
+    sized = np.zeros((len(products), len(sizes)), np.int8)
+    for row, product in enumerate(products):
+        for size, offered in product.sizes.items():
+            sized[row, sizes.index(size)] = 2 if offered else 1
     return {
         "product_id": np.array([product.key for product in products], np.str_),
         "slot": np.array([product.slot for product in products], np.int64),
@@ -250,6 +258,8 @@ def _columns(products: Sequence[Product]) -> dict[str, npt.NDArray[Any]]:
         "types": np.array(types, np.str_),
         "price": np.array([product.price for product in products], np.float32),
         "in_stock": np.array([product.in_stock for product in products], bool),
+        "sizes": np.array(sizes, np.str_),
+        "sized": sized,
         "answers_from": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         "answers": np.array(answers, np.str_),
     }

@@ -48,19 +48,24 @@ def _lake(settings: Settings) -> None:
     rows = [
         {"product_id": key(n), "name": f"{TYPES[n % 5]} {n}", "department": "garments", "category": "all",
          "type": TYPES[n % 5], "brand": "b", "manufacturer": "b", "size": "", "kind": "good", "sellable": n != 4,
-         "attributes": json.dumps({"colour": colours[n // 5 % 6], "list_price": 20.0 + n})}
+         "attributes": json.dumps({"colour": colours[n // 5 % 6], "list_price": 20.0 + n,
+                                   **({"stock": {"S": 3, "M": 2, "L": 0}} if n in (5, 6) else {})})}
         for n in range(GOODS + 2)
     ]  # fmt: skip
     writing.replace_all(tables.TABLES["products"], settings.lake, pa.Table.from_pylist(rows, tables.PRODUCTS))
     events = [
         ("purchase", 0, 10.0, 1), ("purchase", 0, 12.0, 5), ("purchase", 1, 9.0, 5), ("stockout", 0, None, 6),
         ("stockout", 1, None, 3), ("purchase", 2, 7.0, 5),
+        # The sixth has no M any more; the seventh had none for a while, and S ran out.
+        ("stockout", 5, None, 4, "M"), ("stockout", 6, None, 2, "M"), ("purchase", 6, 8.0, 3, "M"),
+        ("stockout", 6, None, 5, "S"),
     ]  # fmt: skip
     told = [
         {"event_id": f"e{n}", "source": "s", "occurred_at": START + dt.timedelta(hours=hour), "channel": "web",
          "received_at": START, "action": action, "product_id": key(product), "unit_price": price,
-         "customer_id": "ann", "day": START.date(), "detail": "{}", "identifiers": "[]"}
-        for n, (action, product, price, hour) in enumerate(events)
+         "customer_id": "ann", "day": START.date(), "identifiers": "[]",
+         "detail": json.dumps({"size": size[0]} if size else {})}
+        for n, (action, product, price, hour, *size) in enumerate(events)
     ]  # fmt: skip
     days = [START.date()]
     writing.replace_days(
@@ -181,6 +186,11 @@ def test_prices_stock_and_baskets_come_from_the_lake(
     # The first ran out after its last purchase; the second was bought again since; the fifth may not be sold.
     assert [told[key(n)].in_stock for n in (0, 1, 3, 4)] == [False, True, True, False]
     assert told[key(0)].bought == 2
+    assert told[key(0)].sizes == {}
+    assert told[key(5)].sizes == {"S": True, "M": False, "L": False}
+    assert told[key(6)].sizes == {"S": False, "M": True, "L": False}
+    assert told[key(5)].in_stock
+    assert told[key(6)].in_stock
     path = tmp_path / "baskets.csv"
     assert facts.write_baskets(shop[0], path, {key(0), key(1), key(2)}) == 1
     assert path.read_text().split() == ["basket,product_id", *(f"0,{key(n)}" for n in (0, 1, 2))]

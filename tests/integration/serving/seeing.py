@@ -239,6 +239,20 @@ def vectors_of(pictures: Sequence[Image.Image], graph: bytes) -> np.ndarray:
     return Session("embedder", graph).run(("embedding",), {"pixels": pixels})[0][0]
 
 
+SIZES = ("S", "M", "L", "40", "41")
+
+
+def sized(place: int, shard: int) -> list[int]:
+    """Even shards come in letters, odd ones in numbers, the last in none; each third product lacks the second size."""
+    made = [1, 1, 1, 0, 0] if shard % 2 == 0 else [0, 0, 0, 1, 1]
+    if shard == len(SHARDS) - 1:
+        return [0] * 5
+    lacks = place % 3 == 0
+    return [
+        size * (1 if lacks and name in ("M", "41") else 2) for size, name in zip(made, SIZES, strict=True)
+    ]
+
+
 def price_of(place: int) -> float:
     return 10.0 + 7 * (place % 13)
 
@@ -264,6 +278,8 @@ def index_arrays(graph: bytes, product_ids: Sequence[str], seen: Range = STAND_I
         "types": np.array(SHARDS),
         "price": np.array([seen.price(place) for place in places], np.float32),
         "in_stock": np.array([place % 9 != 0 for place in places]),
+        "sizes": np.array(SIZES),
+        "sized": np.array([sized(place, seen.shard(place)) for place in places], np.int8),
         "answers_from": np.arange(seen.count + 1, dtype=np.int64),
         "answers": np.array([product_ids[place] for place in places]),
         "embedder_sha256": np.array(hashlib.sha256(graph).hexdigest()),

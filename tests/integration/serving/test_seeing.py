@@ -181,6 +181,11 @@ def test_filters_come_before_the_best_are_taken(client: TestClient) -> None:
     grocery = search(client, point="0.2,0.2", n=50, department="grocery").json()["objects"][0]["items"]
     assert {i["department"] for i in grocery} == {"GROCERY"}
     assert all(i["in_stock"] and SELLABLE[i["product_id"]] for i in grocery)
+    worn = search(client, point="0.2,0.2", n=50, sizes=["M", "77"]).json()
+    items = worn["objects"][0]["items"]
+    assert items
+    assert all("M" in i["sizes"] for i in items)
+    assert "size_unknown:77" in worn["notes"]
     nothing = search(client, price_min=1000).json()
     assert [o["items"] for o in nothing["objects"]] == [[], []]
     assert "without the price" in nothing["next_step"]

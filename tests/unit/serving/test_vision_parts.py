@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.engine.items import ItemTable
+from serving.engine.items import ItemTable, TableError
 from serving.vision import boxes
 from serving.vision.complete import complete, price_level
 from serving.vision.decode import decode
@@ -20,6 +20,7 @@ from serving.vision.index import Index, Wish
 from serving.vision.models import Spent
 from serving.vision.personal import BAND, order
 from serving.vision.seek import NAMED, Seen, blend, one_per_place
+from serving.vision.sizes import Sizes
 from serving.vision.words import Lexicon, understand
 from tests.integration.serving import seeing
 from tests.integration.serving.synthetic import item_arrays
@@ -174,6 +175,38 @@ def test_search_is_what_a_plain_scan_finds(
         assert len(rows) == len(best)
         assert set(rows.tolist()) <= set(inside)
         assert np.allclose(similar, [score for _, score in best], atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [("M",), ("41",), ("S", "M"), ("M", "41"), ("XXL",), ("XXL", "M")])
+def test_sizes_of_a_kind_leave_other_kinds_alone(wanted: tuple[str, ...]) -> None:
+    kinds = (("S", "M", "L"), ("40", "41"))
+    allowed = INDEX.allowed(Wish(items=EVERYTHING, in_stock=False, sizes=wanted))
+    for row in range(INDEX.size):
+        sized = dict(zip(INDEX.sizes.names, ARRAYS["sized"][row].tolist(), strict=True))
+        asked = [kind for kind in kinds if set(kind) & set(wanted) and any(sized[size] for size in kind)]
+        fits = all(any(sized[size] == 2 for size in kind if size in wanted) for kind in asked)
+        assert bool(allowed[row]) == fits
+
+
+def test_sizes_that_come_together_are_of_one_kind() -> None:
+    # 36 and 40 never meet in one product, but both meet 38; one size alone is no choice.
+    sized = np.array([[1, 2, 0, 0], [0, 2, 2, 0], [0, 0, 0, 2]], np.int8)
+    sizes = Sizes(["36", "38", "40", "one size"], sized)
+    assert sizes.groups() == [["36", "38", "40"]]
+    assert sizes.fitting(("36",)).tolist() == [False, False, True]
+    assert sizes.fitting(("40",)).tolist() == [False, True, True]
+    assert [sizes.offered(row) for row in range(3)] == [["38"], ["38", "40"], ["one size"]]
+
+
+def test_a_release_without_sizes_serves_everybody_and_one_with_wrong_ones_nobody() -> None:
+    plain = {name: values for name, values in ARRAYS.items() if name not in ("sizes", "sized")}
+    index = Index(plain, EMBEDDER, seeing.DIM, ITEMS)
+    assert index.sizes.groups() == []
+    assert index.allowed(Wish(items=EVERYTHING, in_stock=False, sizes=("M",))).all()
+    with pytest.raises(TableError, match="'sizes' is missing"):
+        Index(plain | {"sized": ARRAYS["sized"]}, EMBEDDER, seeing.DIM, ITEMS)
+    with pytest.raises(TableError, match="'sized' holds 3"):
+        Index(ARRAYS | {"sized": ARRAYS["sized"] + 1}, EMBEDDER, seeing.DIM, ITEMS)
 
 
 def test_unknown_prices_pass_no_price_filter() -> None:

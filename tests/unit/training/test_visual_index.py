@@ -39,6 +39,7 @@ def products(count: int, shards: tuple[str, ...] = ("top", "bag")) -> list[Produ
         Product(
             key=f"p{n}", shard=shards[n % len(shards)], type="tee", colour=("red", "blue", "")[n % 3],
             price=float(n % 100), in_stock=n % 7 != 0, answers=(f"p{n}",),
+            sizes={} if n % 4 == 3 else {"S": n % 2 == 0, "M": True},
         )
         for n in range(count)
     ]  # fmt: skip
@@ -68,6 +69,8 @@ def test_rows_lie_by_shard_and_carry_what_they_were_given() -> None:
         assert ("" if colour < 0 else index.colours[colour]) == ("red", "blue", "")[number % 3]
         assert index.price[row] == number % 100
         assert built.order[row] == number
+        assert index.sizes.offered(row) == {0: ["S", "M"], 1: ["M"], 2: ["S", "M"], 3: []}[number % 4]
+    assert index.sizes.groups() == [["S", "M"]]
     assert built.settings.cells == {}
 
 

@@ -25,6 +25,7 @@ function shot(good) {
  */
 function card(good, decision, acts) {
   const about = [good.price == null ? "" : money.format(good.price), good.brand].filter(Boolean).join(", ");
+  const sizes = good.sizes?.length ? `In ${good.sizes.join(", ")}` : "";
   const open = element("button", { className: "open", type: "button" },
     shot(good), element("span", { className: "title", textContent: good.name }));
   open.setAttribute("aria-label", `${good.name}: show similar products`);
@@ -43,6 +44,7 @@ function card(good, decision, acts) {
   }
   const made = element("li", { className: "good" }, open,
     about && element("span", { className: "cost", textContent: about }),
+    sizes && element("span", { className: "sizes-of", textContent: sizes }),
     element("p", { className: "why", textContent: good.reason?.text ?? "" }), row);
   made.dataset.product = good.product_id;
   return made;

@@ -208,6 +208,20 @@ place("words")?.addEventListener("submit", (event) => {
   const query = place("query").value.trim();
   if (query) searchWords(query);
 });
+if (place("sizes")) {
+  const boxes = [...place("sizes").querySelectorAll("input")];
+  const kept = api.keptSizes();
+  const choose = () => {
+    const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
+    api.wear(chosen);
+    place("sizes-said").textContent = chosen.join(", ") || "any";
+  };
+  for (const box of boxes) {
+    box.checked = kept.includes(box.value);
+    box.addEventListener("change", choose);
+  }
+  choose();
+}
 if (place("voice")) {
   const hearing = (words) => { place("query").value = words; };
   voice.offer(place("voice"), {
