@@ -44,12 +44,17 @@ GRID = (0.0, 1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Weights that are tried."""
 
 
-def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> Tables:
+def relations(
+    sequences: Sequences,
+    step: npt.NDArray[np.int64],
+    size: int,
+    weight: npt.NDArray[np.float64] | None = None,
+) -> Tables:
     """Both relations, float32[V + 1, V + 1] from an item (row) to another; arguments as of `count_pairs`."""
-    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE)
+    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE, weight)
     total = np.asarray(follow.sum(axis=1)).ravel() + FOLLOW_DAMPING
     followed = sp.diags((1.0 / total).astype(np.float32)) @ follow
-    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE)
+    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE, weight)
     both = (along + along.T).tocoo()
     norm = np.sqrt(np.asarray(both.sum(axis=1)).ravel())
     share = both.data / (norm[both.row] * norm[both.col] + ALONG_DAMPING)
