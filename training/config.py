@@ -66,8 +66,6 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         action_weight: Weight of the next-action and next-channel losses.
         label_weight: Weight of the buy-or-leave and not-to-recommend losses where labels exist.
         customer_balance: 0 weighs every request the same, 1 every customer.
-        recency: Share of the histories that end later at which one weighs half, in what is learned and in the memory; 0
-            weighs all the same.
         queries: At most this many requests are learned from in one window of a history.
         stride: Windows of one history start this share of ``length`` apart.
         batch: Windows per step.
@@ -116,7 +114,6 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     action_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.05
     label_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.1
     customer_balance: Share = 0.5
-    recency: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     queries: Positive = 64
     stride: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     batch: Positive = 16

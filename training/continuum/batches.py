@@ -134,9 +134,8 @@ def _buy_labels(sequences: Sequences, of: Ints, first: Ints) -> Ints:
 
 
 def cut_windows(
-    sequences: Sequences, steps: Steps, length: int, stride: float, balance: float, rng: np.random.Generator,
-    recency: float = 0.0,
-) -> list[Window]:  # fmt: skip
+    sequences: Sequences, steps: Steps, length: int, stride: float, balance: float, rng: np.random.Generator
+) -> list[Window]:
     """Cut every history into overlapping windows so that each step is a request in exactly one of them.
 
     Windows end at a random phase, so that epochs differ; each holds about ``(1 - stride) * length``
@@ -150,11 +149,10 @@ def cut_windows(
         balance: 0 gives every request the same weight, 1 every customer, whatever lies between a mixture:
             a request weighs its customer's number of steps to the power ``-balance``.
         rng: Source of the phases.
-        recency: See `recency_weights`.
     """
     hop = max(1, int(length * stride))
     windows = []
-    weights = customer_weights(sequences, steps, balance, recency)
+    weights = customer_weights(sequences, steps, balance)
     for start, stop, weight in zip(sequences.offsets[:-1], sequences.offsets[1:], weights, strict=True):
         if stop - start < 1:
             continue
@@ -175,33 +173,12 @@ def cut_windows(
     return windows
 
 
-def customer_weights(
-    sequences: Sequences, steps: Steps, balance: float, recency: float = 0.0
-) -> npt.NDArray[np.float64]:
+def customer_weights(sequences: Sequences, steps: Steps, balance: float) -> npt.NDArray[np.float64]:
     """Weight of each customer's requests, float64[C], 1 on average over requests."""
     begun = np.append(steps.of, len(steps.buy))[sequences.offsets]
     number = np.diff(begun).astype(float)
-    raw = np.maximum(number, 1.0) ** -balance * recency_weights(sequences, recency)
+    raw = np.maximum(number, 1.0) ** -balance
     return raw * number.sum() / max(1.0, (raw * number).sum())
-
-
-def recency_weights(sequences: Sequences, recency: float) -> npt.NDArray[np.float64]:
-    """Weight of each history by how many ended after it, float64[C], 1 on average.
-
-    Args:
-        sequences: All events.
-        recency: Share of the histories that end later at which one weighs half; 0 weighs all the same.
-    """
-    count = len(sequences.customers)
-    if not recency or not count:
-        return np.ones(count)
-    full = np.diff(sequences.offsets) > 0
-    last = np.full(count, -np.inf)
-    last[full] = sequences.at[sequences.offsets[1:][full] - 1]
-    later = np.empty(count)
-    later[np.argsort(last, kind="stable")] = np.arange(count)[::-1] / count
-    raw = 2.0 ** (-later / recency)
-    return np.asarray(raw / raw.mean())
 
 
 def make_batches(

@@ -18,15 +18,7 @@ import torch
 
 from training.config import EncoderParams
 from training.continuum import memory, singles
-from training.continuum.batches import (
-    NEGATIVE,
-    Batch,
-    Steps,
-    cut_windows,
-    find_steps,
-    make_batches,
-    recency_weights,
-)
+from training.continuum.batches import NEGATIVE, Batch, Steps, cut_windows, find_steps, make_batches
 from training.continuum.data import Sequences, Vocabulary
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
@@ -176,9 +168,7 @@ def fit(
     weighed: memory.Weights | None = None
     if encoder.memory is not None:
         started = time.monotonic()
-        tables = memory.relations(
-            sequences, steps.of, vocabulary.size, recency_weights(sequences, params.recency)
-        )
+        tables = memory.relations(sequences, steps.of, vocabulary.size)
         weighed = params.memory_weights or weigh(encoder, tables, seen, validation)
         encoder.memory.fill(tables, weighed)
         spent += time.monotonic() - started
@@ -195,9 +185,7 @@ def batches(
         return singles.single_batches(
             sequences, singles.single_windows(sequences, steps, params, rng), params, rng
         )
-    windows = cut_windows(
-        sequences, steps, params.length, params.stride, params.customer_balance, rng, params.recency
-    )
+    windows = cut_windows(sequences, steps, params.length, params.stride, params.customer_balance, rng)
     return make_batches(
         sequences, steps, windows, batch=params.batch, queries=params.queries,
         target_actions=params.target_actions, rng=rng,

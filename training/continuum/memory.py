@@ -44,17 +44,12 @@ GRID = (0.0, 1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Weights that are tried."""
 
 
-def relations(
-    sequences: Sequences,
-    step: npt.NDArray[np.int64],
-    size: int,
-    weight: npt.NDArray[np.float64] | None = None,
-) -> Tables:
+def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> Tables:
     """Both relations, float32[V + 1, V + 1] from an item (row) to another; arguments as of `count_pairs`."""
-    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE, weight)
+    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE)
     total = np.asarray(follow.sum(axis=1)).ravel() + FOLLOW_DAMPING
     followed = sp.diags((1.0 / total).astype(np.float32)) @ follow
-    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE, weight)
+    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE)
     both = (along + along.T).tocoo()
     norm = np.sqrt(np.asarray(both.sum(axis=1)).ravel())
     share = both.data / (norm[both.row] * norm[both.col] + ALONG_DAMPING)

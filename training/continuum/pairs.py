@@ -13,9 +13,8 @@ from training.continuum.data import Sequences
 
 
 def count_pairs(
-    sequences: Sequences, step: npt.NDArray[np.int64], size: int, reach: int, halve: float,
-    weight: npt.NDArray[np.float64] | None = None,
-) -> sp.csr_matrix:  # fmt: skip
+    sequences: Sequences, step: npt.NDArray[np.int64], size: int, reach: int, halve: float
+) -> sp.csr_matrix:
     """How often the column's item came after the row's, near pairs counting more, float32[V + 1, V + 1].
 
     Args:
@@ -24,7 +23,6 @@ def count_pairs(
         size: V.
         reach: Largest distance in steps.
         halve: Further steps after which a pair counts half.
-        weight: float64[C] of each history's pairs, 1 where it is left out.
     """
     total = sp.csr_matrix((size + 1, size + 1), dtype=np.float32)
     if not len(step):
@@ -35,10 +33,8 @@ def count_pairs(
     )
     owner = np.zeros(steps, np.int64)
     owner[step] = np.repeat(np.arange(len(sequences.customers)), np.diff(sequences.offsets))
-    each = None if weight is None else weight[owner].astype(np.float32)
     for apart in range(1, min(reach, steps - 1) + 1):
         first = np.flatnonzero(owner[apart:] == owner[:-apart])
-        near = np.float32(2.0 ** (-(apart - 1) / halve))
-        before = member[first] if each is None else sp.diags(each[first]) @ member[first]
-        total = total + (before.T @ member[first + apart]).tocsr() * near
+        weight = np.float32(2.0 ** (-(apart - 1) / halve))
+        total = total + (member[first].T @ member[first + apart]).tocsr() * weight
     return total.tocsr()

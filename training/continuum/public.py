@@ -71,7 +71,7 @@ def learn(
             Targets(np.arange(len(rows) + 1), asked.targets), filter_seen=not task.sessions,
         )  # fmt: skip
     return fit(
-        sequences_of(lists, apart=int(lists.sizes.max(initial=0)) + 1), vocabulary, params, validation,
+        sequences_of(lists), vocabulary, params, validation,
         seen=sequences_of(seen), seed=seed, progress=progress, watch=watch,
     )  # fmt: skip
 
@@ -86,13 +86,13 @@ def vocabulary_of(task: Task, *, content: bool = True, cold: Ints | None = None)
     return Vocabulary(np.array(["", *map(str, range(1, task.size + 1))]), count, known, hidden)
 
 
-def sequences_of(lists: Lists, apart: int = 0) -> Sequences:
-    """One step per item; each list begins so much later than the one before it (sets keep their order of time)."""
+def sequences_of(lists: Lists) -> Sequences:
+    """One step per item, a day apart."""
     size, owner = len(lists.items), np.repeat(np.arange(len(lists)), lists.sizes)
     return Sequences(
         customers=np.arange(len(lists)).astype(str),
         offsets=lists.offsets,
-        at=(np.arange(size) - lists.offsets[owner] + apart * owner).astype(np.float64),
+        at=(np.arange(size) - lists.offsets[owner]).astype(np.float64),
         item=lists.items.astype(np.int32),
         action=np.full(size, ACTION, np.int8),
         channel=np.full(size, CHANNEL, np.int8),

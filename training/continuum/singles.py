@@ -76,7 +76,7 @@ def single_windows(
 ) -> SingleWindows:
     """`batches.cut_windows`: one window for each history that fits in one, the others cut one by one."""
     sizes = np.diff(sequences.offsets)
-    weights = customer_weights(sequences, steps, params.customer_balance, params.recency).astype(np.float32)
+    weights = customer_weights(sequences, steps, params.customer_balance).astype(np.float32)
     short = np.flatnonzero((sizes > 0) & (sizes <= params.length))
     start, stop = sequences.offsets[short], sequences.offsets[short + 1]
     parts = [(start, stop, start, np.ones(len(short), bool), weights[short])]

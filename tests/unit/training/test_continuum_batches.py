@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contracts.events import ACTIONS
 from tests.unit.training.toys import PURCHASE, sequences
-from training.continuum.batches import Batch, cut_windows, find_steps, make_batches, recency_weights
+from training.continuum.batches import Batch, cut_windows, find_steps, make_batches
 from training.continuum.data import Sequences
 
 BASKETS = [(1.0, 1), (1.0, 2), (3.0, 1), (3.0, 3), (9.0, 4)]
@@ -119,15 +119,3 @@ def test_weights_run_from_equal_requests_to_equal_customers() -> None:
     many, one = (w.weight for w in cut_windows(found, steps, 16, 0.5, 1.0, rng))
     assert np.isclose(9 * many, one)
     assert np.isclose((9 * many + one) / 10, 1.0)
-
-
-def test_histories_that_ended_long_ago_weigh_less() -> None:
-    found = sequences([[(float(end - 1), 1), (float(end), 2)] for end in (30, 10, 40, 20)] + [[]])
-    weights = recency_weights(found, 0.4)
-    # By age: the empty one, 10, 20, 30, 40; two of five later ones halve.
-    assert np.allclose(weights / weights[2], [2**-0.5, 2**-1.5, 1.0, 0.5, 0.25])
-    assert np.isclose(weights.mean(), 1.0)
-    assert recency_weights(found, 0.0).tolist() == [1.0] * 5
-    rng = np.random.default_rng(0)
-    cut = cut_windows(found, find_steps(found), 16, 0.5, 0.0, rng, recency=0.4)
-    assert np.isclose(cut[0].weight / cut[2].weight, 2**-0.5)

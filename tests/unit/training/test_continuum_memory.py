@@ -28,16 +28,16 @@ def steps_of(history: list[tuple[float, int]]) -> list[list[int]]:
     return [[item for _, item in group] for _, group in itertools.groupby(history, key=lambda one: one[0])]
 
 
-def by_hand(reach: int, halve: float, weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> np.ndarray:
+def by_hand(reach: int, halve: float) -> np.ndarray:
     total = np.zeros((ITEMS + 1, ITEMS + 1))
-    for history, weight in zip(HISTORIES, weights, strict=True):
+    for history in HISTORIES:
         steps = steps_of(history)
         for early, late in itertools.combinations(range(len(steps)), 2):
             if late - early > reach:
                 continue
             for one, other in itertools.product(steps[early], steps[late]):
                 if one and other:
-                    total[one, other] += weight * 2.0 ** (-(late - early - 1) / halve)
+                    total[one, other] += 2.0 ** (-(late - early - 1) / halve)
     return total
 
 
@@ -53,14 +53,6 @@ def test_pairs_are_counted_by_step_and_never_across_customers() -> None:
     np.testing.assert_allclose(
         along.toarray(), both / (np.outer(norm, norm) + memory.ALONG_DAMPING), rtol=1e-6
     )
-
-
-def test_pairs_of_each_history_may_weigh_apart() -> None:
-    found, weights = sequences(HISTORIES), (0.5, 2.0, 1.0, 3.0)
-    followed, _ = memory.relations(found, find_steps(found).of, ITEMS, np.array(weights))
-    counts = by_hand(memory.FOLLOW_REACH, memory.FOLLOW_HALVE, weights)
-    share = counts / (counts.sum(axis=1, keepdims=True) + memory.FOLLOW_DAMPING)
-    np.testing.assert_allclose(followed.toarray(), share, rtol=1e-6)
 
 
 def test_nothing_to_count_is_an_empty_memory() -> None:
