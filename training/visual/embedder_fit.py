@@ -35,6 +35,8 @@ from training.visual.trunk import MEAN, SCALE, VARIANTS, Lite, bundle_weights, f
 LARGEST_GRADIENT = 5.0
 WARM_UP = 0.15
 LOG_STEPS = 20
+SHARES = ("share", "told_share")
+"""Weights of parts of the vector in a bundle; see `Embedder`."""
 
 Progress = Callable[[str], None]
 
@@ -99,12 +101,15 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
 
 
 def _go_on(model: Embedder, folder: pathlib.Path) -> None:
-    """Fill a network with the weights of a bundle, as far as their shapes are the same: heads may differ."""
+    """Fill a network with the weights of a bundle, as far as their shapes are the same: heads may differ.
+
+    A part of the vector that weighs nothing in the bundle weighs what it does in a new network: it would never be seen.
+    """
     own = model.state_dict()
     found = {
         name: value
         for name, value in bundle_weights(folder).items()
-        if name in own and own[name].shape == value.shape
+        if name in own and own[name].shape == value.shape and (name not in SHARES or value > 0)
     }
     if not any(name.startswith("trunk.") for name in found):
         raise ConfigError(
@@ -243,11 +248,6 @@ class Checkpoint:
         )  # fmt: skip
         staged.rename(self.path)
 
-    def drop(self) -> None:
-        """Remove the file: the training is over."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
 
 def fit(
     samples: Samples,
@@ -268,7 +268,8 @@ def fit(
         params: The embedder's own.
         seed: Of all randomness.
         words: Label with a text that vectors are pulled to, or empty.
-        resume: File that everything is written to after each epoch, and gone on from if it is there.
+        resume: File that everything is written to after each epoch, and gone on from if it is there; it is the caller's
+            to remove once what follows has worked too.
         progress: Told of every epoch.
 
     Raises:
@@ -329,7 +330,6 @@ def fit(
                 f"stopped after {epoch} epochs: {spent:.0f} of {params.max_seconds:.0f} seconds are spent"
             )
             break
-    kept.drop()
     rate = seen / max(time.monotonic() - started, 1e-6)
     return Fit(average.into(model), curve, done, rate, [len(loss) for loss in losses])
 

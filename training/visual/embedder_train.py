@@ -67,6 +67,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
         for source in config.sources:
             tracking.log_dataset(source.name, source=source.root, digest=samples.digest, context="train")
         progress(f"{len(samples)} pictures, {int((samples.split == TEST).sum())} of them for reporting only")
+        checkpoint = _checkpoint(config, samples)
         learned = fit(
             samples,
             config.targets,
@@ -74,7 +75,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
             params,
             config.seed,
             config.words,
-            _checkpoint(config, samples),
+            checkpoint,
             progress,
         )
         judgement, gap = export_and_judge(config, samples, learned, staged, progress)
@@ -124,7 +125,9 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                 "data": samples.digest,
             },
         )  # fmt: skip
-        return finish(config, staged, bundle)
+        finished = finish(config, staged, bundle)
+        checkpoint.unlink(missing_ok=True)
+        return finished
 
 
 def _checkpoint(config: EmbedderConfig, samples: Samples) -> pathlib.Path:

@@ -20,6 +20,7 @@ from training.visual.embedder_data import LEARN, TEST, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import make_embedder
 from training.visual.embedder_judge import embed_rows
+from training.visual.embedder_model import FIRST_TOLD
 from training.visual.embedder_train import quantised
 from training.visual.quantize import quantize_embedder
 from training.visual.text_train import run as run_text
@@ -114,6 +115,23 @@ def test_training_goes_on_from_a_bundle(embedder: pathlib.Path) -> None:
     session = open_session(embedder / bundle.files["embedder"])
     (wanted,) = session.run(["embedding"], {"pixels": np.zeros((1, 64, 64, 3), np.uint8)})
     assert np.allclose(found, wanted, atol=1e-3)
+
+
+def test_a_part_that_an_earlier_bundle_had_not_begins_with_some_weight(
+    embedder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(embedder, tmp_path / "earlier")
+    weights = tmp_path / "earlier" / "weights.pt"
+    state = torch.load(weights, weights_only=True)
+    state["told_share"].zero_()
+    torch.save(state, weights)
+    told = EmbedderParams(size=64, train_size=64, dim=320, told=("type",), weights=str(weights.parent))
+    heads = {
+        name: len(values) for name, values in read_bundle(embedder).details["settings"]["attributes"].items()
+    }
+    model = make_embedder(told, heads)
+    assert model.told_share == pytest.approx(FIRST_TOLD)
+    assert model.share == state["share"]
 
 
 def test_words_find_pictures_of_their_type(embedder: pathlib.Path, shop: pathlib.Path) -> None:
