@@ -52,11 +52,14 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         least_ratio: Lower bound of its NDCG@10 over the best baseline's must exceed this; below 1 only for
             shops (or tests) with too few requests for a narrow interval.
+        most_loss: Share of the champion's NDCG@10 by which it may be worse: the upper bound of the difference must
+            not lie further below 0. Above 0 likewise.
         approval: ``gate``: a challenger that passes becomes champion; ``person``: it waits for one.
         guards: Numbers of the shop that must not have fallen.
     """
 
     least_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    most_loss: Share = 0.0
     approval: Literal["gate", "person"] = "gate"
     guards: tuple[Guard, ...] = ()
 

@@ -178,6 +178,7 @@ def judge(settings: Settings, retailer: Retailer) -> Verdict:
         baselines,
         seed=0,
         least_ratio=retailer.gate.least_ratio,
+        most_loss=retailer.gate.most_loss,
     )
     numbers = {
         f"{name}_{part}": float(getattr(found, part))

@@ -109,7 +109,8 @@ def wait_for_newer(settings: Settings, url: str, before: dict[str, Any]) -> dict
             return now
         time.sleep(2)
     log = (settings.home / "logs" / "dagster.log").read_text()[-6000:]
-    pytest.fail(f"no newer release after {PATIENCE_SECONDS} s; the end of Dagster's log:\n{log}")
+    verdict = (settings.home / "evaluation" / "VERDICT.json").read_text()
+    pytest.fail(f"no newer release after {PATIENCE_SECONDS} s\n{verdict}\nthe end of Dagster's log:\n{log}")
 
 
 def stored_once(settings: Settings, events: list[dict[str, Any]]) -> int:

@@ -46,12 +46,13 @@ def gate(
     baselines_per_request: Mapping[str, Floats],
     seed: int = 0,
     least_ratio: float = 1.0,
+    most_loss: float = 0.0,
 ) -> GateResult:
     """Compare on one frozen set; every vector holds one value per request, in the same order.
 
-    The challenger passes if it is not worse than the champion beyond the paired interval (the upper bound
-    of the difference is not below 0), and better than the best baseline (the lower bound of the ratio
-    is above ``least_ratio``).
+    The challenger passes if it is not worse than the champion beyond the paired interval (the upper bound of the
+    difference is not below 0, or not further than ``most_loss`` allows), and better than the best baseline (the
+    lower bound of the ratio is above ``least_ratio``).
 
     Args:
         challenger_per_request: float64[R].
@@ -60,6 +61,7 @@ def gate(
         seed: Of the bootstrap.
         least_ratio: What the lower bound of the ratio to the best baseline must exceed; below 1 only where
             a shop has too few requests for a narrow interval.
+        most_loss: Margin of non-inferiority, as a share of the champion's mean; above 0 likewise.
 
     Raises:
         ValueError: No baselines, or vectors of unequal lengths.
@@ -71,7 +73,7 @@ def gate(
     if champion_per_request is not None:
         found = difference_interval(challenger_per_request, champion_per_request, seed)
         intervals["champion_difference"] = found
-        verdicts.append(_against_champion(found))
+        verdicts.append(_against_champion(found, most_loss * float(np.mean(champion_per_request))))
     for name, values in baselines_per_request.items():
         intervals[f"{name}_ratio"] = ratio_interval(challenger_per_request, values, seed)
     best = max(baselines_per_request, key=lambda name: float(np.mean(baselines_per_request[name])))
@@ -79,12 +81,13 @@ def gate(
     return GateResult(all(held for held, _ in verdicts), tuple(text for _, text in verdicts), intervals)
 
 
-def _against_champion(found: Interval) -> tuple[bool, str]:
-    held = found.high >= 0
+def _against_champion(found: Interval, margin: float) -> tuple[bool, str]:
+    held = found.high >= -margin
+    allowed = f"; {margin:.4f} worse is allowed" if margin else ""
     verb = "does not lose to" if held else "loses to"
     return (
         held,
-        f"{verb} the champion: difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f}",
+        f"{verb} the champion: difference {found.value:+.4f}, interval {found.low:+.4f} to {found.high:+.4f}{allowed}",
     )
 
 

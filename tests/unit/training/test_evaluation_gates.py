@@ -52,6 +52,15 @@ def test_a_challenger_that_loses_to_the_champion_is_refused() -> None:
     assert "loses to the champion" in found.reasons[0]
 
 
+@pytest.mark.parametrize(("margin", "passes"), [(0.09, False), (0.11, True)])
+def test_a_margin_allows_so_much_of_the_champions_mean(margin: float, passes: bool) -> None:
+    found = gate(0.9 * BASE, BASE, {"counts": BASE - 0.2}, most_loss=margin)
+    wide = found.intervals["champion_difference"]
+    assert wide.high < 0
+    assert found.passed == (wide.high >= -margin * BASE.mean()) == passes
+    assert f"{margin * BASE.mean():.4f} worse is allowed" in found.reasons[0]
+
+
 def test_a_tie_with_the_champion_within_the_interval_passes() -> None:
     noise = RNG.normal(0, 0.1, len(BASE))
     assert gate(BASE + noise - noise.mean() - 0.001, BASE, {"counts": BASE - 0.2}).passed
