@@ -44,6 +44,10 @@ wearable in this sense (watches, groceries) are in the last."""
 GREY = 114
 """Ground of letterboxed pictures."""
 
+SAME_PICTURE = 0.995
+"""Cosine of what is seen (all of a vector but `EmbedderSettings.told_at`) from which a photo is a catalogue picture
+itself: those come first, whatever their products are stated to be."""
+
 DETECTOR_FILE = "visual/detector.onnx"
 EMBEDDER_FILE = "visual/embedder.onnx"
 TEXT_FILE = "visual/text.onnx"
@@ -165,6 +169,9 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         margin: Share of a box's width and height that is added on each side of it before cropping.
         letterbox: Keep the shape of a crop (scaled to fit, top left on grey), instead of stretching it to the square.
         attributes: Values per attribute, in the order of the logits of ``attr_<name>``.
+        told: Attributes whose probabilities are a part of the vector: of a photo as believed, of a row of the index as
+            the catalogue states them.
+        told_at: First and last (exclusive) number of that part.
         base: Weights it started from.
         int8: Whether the graph is quantised.
     """
@@ -174,6 +181,8 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     margin: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
     letterbox: bool = False
     attributes: dict[str, tuple[str, ...]] = {}
+    told: tuple[str, ...] = ()
+    told_at: tuple[Count, Count] = (0, 0)
     base: str = ""
     int8: bool = False
 

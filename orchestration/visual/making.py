@@ -10,7 +10,7 @@ import hashlib
 import math
 import pathlib
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
         recalls: Recall at 10 per category that is searched by cells.
         rows: Products (or types) per category.
         self_first: Share of rows that no other row is nearer to than themselves.
+        stated: Share of rows by attribute that tell what the catalogue states, not what is believed of their pictures.
         unanswered: Types of product that no product answers.
     """
 
@@ -61,6 +62,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     recalls: dict[str, float]
     rows: dict[str, int]
     self_first: float
+    stated: dict[str, float]
     unanswered: list[str]
 
 
@@ -88,8 +90,9 @@ def build_index(settings: Settings, retailer: Retailer, progress: Progress = lam
         FileNotFoundError: Pictures were not collected, or no embedder was trained.
         PictureSetError: The pictures are not in their layout any more.
     """
-    from training.visual.embedding import Graph, embed, whole_square
+    from training.visual.embedding import Graph, describe, whole_square
     from training.visual.index import build
+    from training.visual.telling import restate
 
     pictures = sets.pictures_of(retailer.pictures)
     folder = latest_bundle(settings, "embedder")
@@ -98,7 +101,9 @@ def build_index(settings: Settings, retailer: Retailer, progress: Progress = lam
     rows = catalogue.usable(settings)
     opened = sets.open_products(settings, pictures)
     squares = (whole_square(opened.read(row["picture"]), told) for row in rows)
-    vectors = embed(Graph(graph, 2), squares, progress)
+    outputs = describe(Graph(graph, 2), squares, told.told, progress)
+    stated = {name: stated_values(rows, name, told.attributes[name]) for name in told.told}
+    vectors = restate(outputs["embedding"], told.told, told.told_at, outputs, stated)
     outfit = _fitting(settings, "outfit", sha)
     products = _index_rows(settings, rows, pictures, outfit)
     projected = (
@@ -118,6 +123,7 @@ def build_index(settings: Settings, retailer: Retailer, progress: Progress = lam
         recalls=built.recalls,
         rows={name: int(count) for name, count in zip(CLASSES, counts, strict=True) if count},
         self_first=_self_first(arrays["vectors"]),
+        stated={name: float((values >= 0).mean()) for name, values in stated.items()},
         unanswered=[product.key for product in products if not product.answers],
     )
     (settings.visual / MADE_FILE).write_bytes(msgspec.json.encode(made))
@@ -287,6 +293,12 @@ def _index_rows(
             )
         )  # fmt: skip
     return made
+
+
+def stated_values(rows: Sequence[Mapping[str, Any]], name: str, values: Sequence[str]) -> NDArray[np.int64]:
+    """Number of the value that the catalogue states of each row; -1 where it states none that the embedder learned."""
+    places = {value: number for number, value in enumerate(values)}
+    return np.array([places.get(str(row.get(name) or ""), -1) for row in rows], np.int64)
 
 
 def _projected(

@@ -121,6 +121,7 @@ def _embedder(settings: Settings, pictures: Pictures) -> dict[str, Any]:
     source: dict[str, Any] = {
         "name": CATALOGUE, "layout": pictures.layout, "root": root, "options": pictures.options,
         "labels": {**{label: label for label in known}, "product_id": "product_id", "name": "name"},
+        "stated": [label for label in TOLD if label in known],
         "jitter": 0.05 if pictures.layout == "drawn" else 0.15,
     }  # fmt: skip
     sources = [source]

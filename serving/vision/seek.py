@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.visual import WHOLE
+from contracts.visual import SAME_PICTURE, WHOLE
 from serving.engine.items import Mask
 from serving.vision.boxes import Box, Detection, around, at_point, iou
 from serving.vision.decode import Photo, decode
@@ -106,7 +106,13 @@ def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, sp
         shards = [
             _shard(visual.index, one, vector, allowed) for one, vector in zip(found, vectors, strict=True)
         ]
-        answers = search_each(visual.index, vectors, shards, allowed, count)
+        told_at = visual.embedder.settings.told_at
+        answers = [
+            same_first(visual.index, vector, answer, told_at)
+            for vector, answer in zip(
+                vectors, search_each(visual.index, vectors, shards, allowed, count), strict=True
+            )
+        ]
     seen = [
         Seen(one, told, vector, shard, *answer)
         for one, told, vector, shard, answer in zip(found, traits, vectors, shards, answers, strict=True)
@@ -139,6 +145,35 @@ def search_each(
         for place, answer in zip(places, index.search(vectors[places], shard, allowed, count), strict=True):
             answers[place] = answer
     return [answers[place] for place in range(len(shards))]
+
+
+def same_first(index: Index, vector: NDArray[np.float32], found: Found, told_at: tuple[int, int]) -> Found:
+    """Put rows of the very same picture first.
+
+    A row tells what the catalogue states of it, a photo what is believed: where they differ, other products would lie
+    nearer to a catalogue picture than its own.
+
+    Args:
+        index: The index.
+        vector: float32[d] of the photo.
+        found: Rows and similarities, best first.
+        told_at: First and last (exclusive) number that tells attributes.
+
+    Returns:
+        The same rows; similarities still fall.
+    """
+    rows, similar = found
+    if told_at[0] == told_at[1] or not len(rows):
+        return found
+    both = np.delete(np.concatenate([index.vectors[rows], vector[None]]), slice(*told_at), axis=1)
+    both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), np.float32(1e-12))
+    alike = both[:-1] @ both[-1]
+    same = alike >= SAME_PICTURE
+    if not same.any():
+        return found
+    order = np.lexsort((np.where(same, -alike, -similar), ~same))
+    likeness = np.where(same, np.maximum(alike, similar.max()), similar)
+    return rows[order], likeness[order]
 
 
 def blend(

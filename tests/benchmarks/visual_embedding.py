@@ -2,7 +2,8 @@
 
 Two embedders are trained: a grocer's (photos taken in shops with the 81 catalogue pictures) and a fashion shop's
 (catalogue pictures, whose names teach it as well, with phone photos of single garments). Reported on the grocery
-photos of the split val; on products with id % 10 == 1 against all the rest; on phone photos of the split
+photos of the split val; on products with id % 10 == 1 against all the rest, of which the index knows what the
+catalogue states of their type and colour (``_pictures_alone``: it knows their pictures only); on phone photos of the split
 validation against the others; on the names of the products with id % 10 == 1, whose gallery is the pictures of
 the same products (its size is in the record; recall over all pictures is there too).
 
@@ -33,7 +34,7 @@ from training.visual.config import (
 MEASURES = (
     "tests/benchmarks/visual_embedding.py", "training/evaluation/retrieval.py", "training/visual/decode.py",
     "training/visual/embedder_data.py", "training/visual/embedder_export.py", "training/visual/embedder_judge.py",
-    "training/visual/pictures.py",
+    "training/visual/pictures.py", "training/visual/telling.py",
 )  # fmt: skip
 
 GARMENTS = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
@@ -111,26 +112,27 @@ def _embedder(bench: Bench, name: str, metrics: tuple[str, ...]) -> Outcome:
 
 
 def _judge(bench: Bench, bundle: Bundle, name: str) -> dict[str, Any]:
-    from training.evaluation.retrieval import finds_itself
     from training.visual.embedder_data import TEST, read_samples
     from training.visual.embedder_export import open_session
-    from training.visual.embedder_judge import embed_rows, judged
+    from training.visual.embedder_judge import as_index, embed_rows, judged, self_first
 
     config = msgspec.convert(bundle.config, EmbedderConfig)
     samples = read_samples(config.sources, config.params, bench.home, config.seed, bench.progress)
     bench.progress(f"{name}: {len(samples)} pictures through the graph")
     session = open_session(bench.folder(name) / bundle.files["embedder"])
-    vectors = embed_rows(session, samples, np.arange(len(samples)))["embedding"]
+    outputs = embed_rows(session, samples, np.arange(len(samples)))
+    vectors, index = outputs["embedding"], as_index(samples, config, outputs)
     measured: dict[str, float] = {}
     queries, galleries = {}, {}
     for judge in config.judges:
-        answers = judged(samples, judge, vectors, TEST)
+        answers = judged(samples, judge, vectors, TEST, index)
         interval = mean_interval(answers.value, SEED)
         measured |= {judge.name: interval.value, f"{judge.name}_ci_low": interval.low}
         measured[f"{judge.name}_ci_high"] = interval.high
         queries[judge.name], galleries[judge.name] = len(answers.queries), answers.gallery
-    alone = [finds_itself(vectors[samples.of(source)]) for source in {j.gallery for j in config.judges}]
-    measured["self_first"] = float(np.concatenate(alone).mean())
+        if any(source.stated and source.name == judge.gallery for source in config.sources):
+            measured[f"{judge.name}_pictures_alone"] = judged(samples, judge, vectors, TEST).mean
+    measured["self_first"] = self_first(samples, config, vectors, index)
     return {"measured": measured, "queries": queries, "galleries": galleries}
 
 
@@ -214,7 +216,7 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
     }
     products = Source(
         name="products", layout="fashion-products", root=str(bench.data / "fashion-products"), labels=labels,
-        rename={"garment": GARMENT_OF_TYPE}, jitter=0.06,
+        rename={"garment": GARMENT_OF_TYPE}, stated=("type", "colour", "garment"), jitter=0.06,
     )  # fmt: skip
     phones = Source(
         name="phone", layout="phone-photos", root=str(bench.data / "phone-photos"), labels={"garment": "type"},

@@ -60,6 +60,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             named here is not read. ``product_id`` also brings in labels of the same product in other sources.
         rename: Label to (the set's value to the shared value); with an entry for a label, a value that is left
             out counts as unlabelled.
+        stated: Labels of these that a catalogue states: as a gallery, the pictures are told by them where vectors tell
+            attributes (`EmbedderParams.told`).
         boxes: Every box is a picture of its own, with the label of the box as ``type``.
         learn: Whether it is learned from at all.
         validate: Whether rows are kept aside for validation; off where every row is a class of its own.
@@ -75,6 +77,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: dict[str, str] = {}
     labels: dict[str, str]
     rename: dict[str, dict[str, str]] = {}
+    stated: tuple[Text, ...] = ()
     boxes: bool = False
     learn: bool = True
     validate: bool = True
@@ -200,6 +203,11 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """What is left of the vector for shape."""
         return self.dim - self.colour_dim - (self.told_dim if self.told else 0)
 
+    @property
+    def told_at(self) -> tuple[int, int]:
+        """First and last (exclusive) number of the vector that tells attributes."""
+        return self.shape_dim, self.dim - self.colour_dim
+
 
 class EmbedderConfig(VisualConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Config of ``python -m training.visual embedder``.
@@ -283,6 +291,11 @@ def check_embedder(config: EmbedderConfig) -> None:
     params, names = config.params, [source.name for source in config.sources]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"`$.sources` are named {', '.join(names)}; expected different names, at least one")
+    for at, source in enumerate(config.sources):
+        if missing := [label for label in source.stated if label not in source.labels]:
+            raise ConfigError(
+                f"`$.sources[{at}].stated` names '{missing[0]}'; expected labels of it: {', '.join(sorted(source.labels))}"
+            )
     if not config.targets:
         raise ConfigError("`$.targets` is empty; expected at least one")
     labels = {label for source in config.sources for label in source.labels}
@@ -298,10 +311,10 @@ def check_embedder(config: EmbedderConfig) -> None:
                 f"`$.{key}` names '{missing[0]}'; expected labels of a source: {', '.join(sorted(labels))}"
             )
     for at, judge in enumerate(config.judges):
-        for source in (judge.queries, judge.gallery):
-            if source not in names:
+        for name in (judge.queries, judge.gallery):
+            if name not in names:
                 raise ConfigError(
-                    f"`$.judges[{at}]` names source '{source}'; expected one of: {', '.join(names)}"
+                    f"`$.judges[{at}]` names source '{name}'; expected one of: {', '.join(names)}"
                 )
     if params.shape_dim < 1:
         taken = "colour_dim" if params.colour_dim >= params.dim else "told_dim"

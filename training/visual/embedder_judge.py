@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +19,16 @@ from training.evaluation import retrieval
 from training.visual.config import EmbedderConfig, EmbedderParams, Judge
 from training.visual.embedder_data import LEARN, TEST, VALIDATE, Ints, Samples
 from training.visual.embedder_export import embed
+from training.visual.telling import restate, without_told
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(1, 15))
 TOLD_SHARES = tuple(round(0.1 * step, 2) for step in range(7))
 BATCH = 64
 SHOWN = 8
 """Answers that are shown, also where fewer count."""
+
+REACH = 50
+"""Rows of an index that a server looks at again, at least."""
 
 SIMPLER = 0.001
 """Shares whose judgement is this near to the best are as good; the smallest of them is taken."""
@@ -74,7 +79,7 @@ class Judgement:
         shares: Weights of the parts.
         tried: Judgement on the validation part by weights.
         accuracy: By attribute, see `attribute_accuracy`.
-        self_first: Share of pictures that no other is more similar to than themselves.
+        self_first: Share of pictures that find themselves first in an index.
         int8_loss: What an int8 graph loses on the validation part; None if none was made.
     """
 
@@ -120,13 +125,49 @@ def reshare(vectors: Vectors, params: EmbedderParams, old: Shares, new: Shares) 
     )
 
 
-def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answers:
+def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vectors]) -> Vectors:
+    """Vectors as they stand in an index: those of a catalogue tell what it states (`Source.stated`).
+
+    Args:
+        samples: All pictures.
+        config: Its sources say what is stated of them.
+        outputs: Of the graph for all rows, by name.
+    """
+    params = config.params
+    logits = {name: outputs[f"attr_{name}"] for name in params.told}
+    stated = {name: np.full(len(samples), -1, np.int64) for name in params.told}
+    for source in config.sources:
+        rows = samples.of(source.name)
+        for name in set(source.stated) & set(params.told):
+            values = samples.labels[name][rows]
+            stated[name][rows] = np.where(values < samples.learned[name], values, -1)
+    return restate(outputs["embedding"], params.told, params.told_at, logits, stated)
+
+
+def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors, index: Vectors) -> float:
+    """Share of the pictures of all galleries that find themselves first, as a server looks for them.
+
+    A picture has to be within a server's reach, and no other may look more like it (`contracts.visual.SAME_PICTURE`).
+    """
+    seen = without_told(vectors, config.params.told_at) if config.params.told else vectors
+    found = []
+    for name in sorted({judge.gallery for judge in config.judges} or set(samples.sources)):
+        rows = samples.of(name)
+        near = retrieval.within_reach(vectors[rows], index[rows], REACH)
+        found.append(near * retrieval.finds_itself(seen[rows]))
+    return float(np.concatenate(found).mean())
+
+
+def judged(
+    samples: Samples, judge: Judge, vectors: Vectors, part: int, index: Vectors | None = None
+) -> Answers:
     """Ask one judge.
 
     Args:
         samples: All pictures.
         judge: Who is asked.
-        vectors: float32[N, d] of all rows.
+        vectors: float32[N, d] of all rows, as queries.
+        index: Likewise as galleries, see `as_index`; the same if there is no other.
         part: Split of the queries, TEST or VALIDATE; rows of it are never in the queries' own gallery.
     """
     codes, _ = samples.joint(judge.labels)
@@ -136,7 +177,8 @@ def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answe
     if judge.gallery == judge.queries:
         hidden = (TEST,) if part == TEST else (TEST, VALIDATE)
         gallery = gallery[~np.isin(samples.split[gallery], hidden)]
-    near, similarity = retrieval.nearest(vectors[queries], vectors[gallery], max(judge.k, SHOWN))
+    rows_of_index = (vectors if index is None else index)[gallery]
+    near, similarity = retrieval.nearest(vectors[queries], rows_of_index, max(judge.k, SHOWN))
     shown = gallery[near]
     found, similarity = shown[:, : judge.k], similarity[:, : judge.k]
     if not len(queries):
@@ -152,15 +194,15 @@ def judged(samples: Samples, judge: Judge, vectors: Vectors, part: int) -> Answe
 
 
 def choose_shares(
-    samples: Samples, config: EmbedderConfig, vectors: Vectors, old: Shares
+    samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vectors], old: Shares
 ) -> tuple[Shares, dict[Shares, float]]:
     """The weights of the parts that the judges like best on the validation part; stated ones stay.
 
     Args:
         samples: All pictures.
         config: Its judges are asked, weighted by their weights.
-        vectors: float32[N, d] of all rows.
-        old: Weights of these.
+        outputs: Of the graph for all rows, by name.
+        old: Weights of its vectors.
 
     Returns:
         The weights, and the judgement of all that were tried. Of those that are about as good the smallest are taken.
@@ -177,9 +219,10 @@ def choose_shares(
     wanted = [Shares(*pair) for pair in itertools.product(told, colour) if sum(pair) < 1]
     if len(wanted) == 1:
         return wanted[0], tried
+    vectors, index = outputs["embedding"], as_index(samples, config, outputs)
     for new in wanted:
-        other = reshare(vectors, params, old, new)
-        means = [judged(samples, judge, other, VALIDATE).mean for judge in weighing]
+        asked, rows = reshare(vectors, params, old, new), reshare(index, params, old, new)
+        means = [judged(samples, judge, asked, VALIDATE, rows).mean for judge in weighing]
         tried[new] = float(np.average(means, weights=[judge.weight for judge in weighing]))
     best = max(tried.values())
     return min(
@@ -204,6 +247,6 @@ def attribute_accuracy(
 
 
 __all__ = [
-    "LEARN", "TEST", "VALIDATE", "Answers", "Shares", "attribute_accuracy", "choose_shares", "embed_rows", "judged",
-    "reshare",
+    "LEARN", "TEST", "VALIDATE", "Answers", "Shares", "as_index", "attribute_accuracy", "choose_shares", "embed_rows",
+    "judged", "reshare", "self_first",
 ]  # fmt: skip

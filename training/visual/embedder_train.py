@@ -18,7 +18,6 @@ import torch
 
 from training import tracking
 from training.config import Bundle, read_config, stage
-from training.evaluation import retrieval
 from training.visual import review
 from training.visual.bundles import finish, sha256
 from training.visual.config import EmbedderConfig, check_embedder
@@ -28,11 +27,13 @@ from training.visual.embedder_fit import Fit, fit
 from training.visual.embedder_judge import (
     Judgement,
     Shares,
+    as_index,
     attribute_accuracy,
     choose_shares,
     embed_rows,
     judged,
     reshare,
+    self_first,
 )
 from training.visual.embedder_show import show
 from training.visual.quantize import quantize_convolutions
@@ -115,6 +116,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                 "settings": {
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,
                     "attributes": {n: list(samples.values[n][: samples.learned[n]]) for n in config.attributes},
+                    "told": list(params.told), "told_at": list(params.told_at if params.told else (0, 0)),
                     "base": facts["Trunk"],
                     "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },
@@ -150,7 +152,7 @@ def export_and_judge(
     progress("exported; all pictures through the graph")
     outputs = _outputs(open_session(staged / GRAPH, config.threads), samples)
     old = Shares(float(model.told_share), float(model.share))
-    shares, tried = choose_shares(samples, config, outputs["embedding"], old)
+    shares, tried = choose_shares(samples, config, outputs, old)
     if shares != old:
         model.told_share.fill_(shares.told)
         model.share.fill_(shares.colour)
@@ -164,21 +166,21 @@ def export_and_judge(
         progress(
             f"int8 loses {int8_loss:.4f} on the validation part; at most {params.int8_loss:g} is shipped"
         )
-    vectors = outputs["embedding"]
+    vectors, index = outputs["embedding"], as_index(samples, config, outputs)
     validation = {}
     if (samples.split == VALIDATE).any():
-        validation = {judge.name: judged(samples, judge, vectors, VALIDATE).mean for judge in config.judges}
-    answers = [judged(samples, judge, vectors, TEST) for judge in config.judges]
+        validation = {
+            judge.name: judged(samples, judge, vectors, VALIDATE, index).mean for judge in config.judges
+        }
+    answers = [judged(samples, judge, vectors, TEST, index) for judge in config.judges]
     for one in answers:
         progress(
             f"{one.judge.name}: {one.mean:.4f} ({len(one.queries)} queries, {one.gallery} in the gallery), "
             f"validation {validation.get(one.judge.name, float('nan')):.4f}"
         )
-    galleries = {judge.gallery for judge in config.judges} or set(samples.sources)
-    alone = [retrieval.finds_itself(vectors[samples.of(name)]) for name in sorted(galleries)]
     judgement = Judgement(
         outputs, validation, answers, shares, tried, attribute_accuracy(samples, outputs, TEST),
-        float(np.concatenate(alone).mean()), int8_loss,
+        self_first(samples, config, vectors, index), int8_loss,
     )  # fmt: skip
     return judgement, gap
 
@@ -199,12 +201,11 @@ def quantised(
     quantize_convolutions(path, small, [samples.take(rows[at : at + 16]) for at in range(0, len(rows), 16)])
     other = _outputs(open_session(small, config.threads), samples)
     weights = [judge.weight for judge in config.judges]
-    means = [
-        np.average(
-            [judged(samples, j, found["embedding"], VALIDATE).mean for j in config.judges], weights=weights
-        )
-        for found in (outputs, other)
-    ]
+    means = []
+    for found in (outputs, other):
+        index = as_index(samples, config, found)
+        asked = [judged(samples, judge, found["embedding"], VALIDATE, index).mean for judge in config.judges]
+        means.append(np.average(asked, weights=weights))
     loss = float(means[0] - means[1])
     if loss > config.params.int8_loss:
         small.unlink()

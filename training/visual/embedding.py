@@ -49,15 +49,23 @@ class Graph:
 
 def embed(graph: Graph, squares: Iterable[Pixels], progress: Progress = lambda line: None) -> Vectors:
     """Vectors of length 1 of squares ``uint8[s, s, 3]``, in order."""
-    found: list[Vectors] = []
+    return describe(graph, squares, (), progress)["embedding"]
+
+
+def describe(
+    graph: Graph, squares: Iterable[Pixels], attributes: Sequence[str], progress: Progress = lambda line: None
+) -> dict[str, Vectors]:
+    """``embedding``, vectors of length 1 of squares ``uint8[s, s, 3]``, in order, and the logits of some attributes."""
+    names = ("embedding", *(f"attr_{name}" for name in attributes))
+    found: list[list[Vectors]] = []
     batch: list[Pixels] = []
     done = 0
 
     def flush() -> None:
         nonlocal done
         if batch:
-            (vectors,) = graph.run(("embedding",), {"pixels": np.stack(batch)})
-            found.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+            vectors, *logits = graph.run(names, {"pixels": np.stack(batch)})
+            found.append([vectors / np.linalg.norm(vectors, axis=1, keepdims=True), *logits])
             if (done + len(batch)) // 1000 > done // 1000:
                 progress(f"embedding: {done + len(batch):,} pictures")
             done += len(batch)
@@ -68,7 +76,10 @@ def embed(graph: Graph, squares: Iterable[Pixels], progress: Progress = lambda l
         if len(batch) == BATCH:
             flush()
     flush()
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 0), np.float32)
+    if not found:
+        return {name: np.zeros((0, 0), np.float32) for name in ("embedding", *attributes)}
+    columns = (np.concatenate(column).astype(np.float32) for column in zip(*found, strict=True))
+    return dict(zip(("embedding", *attributes), columns, strict=True))
 
 
 def whole_square(raw: bytes, settings: EmbedderSettings) -> Pixels:

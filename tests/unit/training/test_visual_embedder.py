@@ -12,6 +12,7 @@ from training.visual.config import EmbedderConfig, EmbedderParams, check_embedde
 from training.visual.embedder_fit import has_bfloat16
 from training.visual.embedder_judge import Shares, reshare
 from training.visual.embedder_model import Embedder, Parts, directions, join
+from training.visual.telling import restate
 from training.visual.trunk import Lite, folded, make_trunk
 
 
@@ -103,6 +104,31 @@ def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite) -> None:
     assert torch.allclose(parts[1], torch.nn.functional.normalize(sum(roots), dim=-1), atol=1e-5)
 
 
+def test_what_is_stated_takes_the_place_of_what_is_believed(trunk: Lite) -> None:
+    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, told=("type", "colour"), told_dim=16).eval()
+    pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
+    with torch.no_grad():
+        vectors, colour, kind = (value.numpy() for value in model(pixels))
+    logits = {"type": kind, "colour": colour}
+
+    def told(stated: dict[str, list[int]], at: tuple[int, int] = (24, 40)) -> np.ndarray:
+        numbers = {name: np.array(values) for name, values in stated.items()}
+        return restate(vectors, ("type", "colour"), at, logits, numbers)
+
+    assert np.allclose(told({}), vectors, atol=1e-5)
+    found = told({"type": [2, -1, 0], "colour": [4, -1, -1]})
+    assert np.allclose(found[1], vectors[1], atol=1e-5)
+    assert np.array_equal(np.delete(found, slice(24, 40), 1), np.delete(vectors, slice(24, 40), 1))
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    ways = directions(3, 16)[2] + directions(5, 16)[4]
+    assert np.allclose(found[0, 24:40], float(model.told_share) ** 0.5 * ways / ways.norm(), atol=1e-5)
+    roots = torch.from_numpy(colour[2]).softmax(-1).sqrt() @ directions(5, 16) + directions(3, 16)[0]
+    assert np.allclose(found[2, 24:40], float(model.told_share) ** 0.5 * roots / roots.norm(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"the numbers 0 to 16 differ by .* from what type, colour tell"):
+        told({}, (0, 16))
+    assert np.array_equal(restate(vectors, (), (0, 0), {}, {}), vectors)
+
+
 def test_directions_are_the_same_at_every_call_and_far_apart() -> None:
     found = directions(70, 64)
     assert torch.equal(found, directions(70, 64))
@@ -161,6 +187,8 @@ def _config(**changes: object) -> EmbedderConfig:
         ({"targets": [{"labels": ["colour"]}]}, r"`\$.targets\[0\].labels` names 'colour'; expected .* type"),
         ({"attributes": ["size"]}, r"`\$.attributes` names 'size'"),
         ({"words": "name"}, r"`\$.words` names 'name'"),
+        ({"sources": [{"name": "a", "layout": "drawn", "root": "x", "labels": {"type": "type"}, "stated": ["colour"]}]},
+         r"`\$.sources\[0\].stated` names 'colour'; expected labels of it: type"),
         ({"params": {"colour_dim": 256}}, r"`\$.params.colour_dim` is 256; expected less than dim"),
         ({"attributes": ["type"], "params": {"told": ["type"], "told_dim": 200}}, r"told_dim` is 200; expected less"),
         ({"params": {"told": ["size"]}}, r"`\$.params.told` names 'size'"),

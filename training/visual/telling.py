@@ -1,0 +1,84 @@
+"""What a catalogue states of its products, in the place of what an embedder believes of their pictures.
+
+A part of a vector tells attributes (`embedder_model.py`). Of a shopper's photo they are believed; of a product the
+catalogue states them, so its row of an index tells those, in the same directions: one dot product then also weighs how
+probable a photo finds a product's stated type and colour.
+
+Belongs here: that part of vectors that were made already. Does not belong here: the network, who states what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from training.visual.embedder_model import directions
+
+Vectors = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+TOLERANCE = 5e-3
+"""Largest difference of any number of the part between graph and here; int8 graphs round."""
+
+
+def restate(
+    vectors: Vectors,
+    told: Sequence[str],
+    told_at: tuple[int, int],
+    logits: Mapping[str, Vectors],
+    stated: Mapping[str, Ints],
+) -> Vectors:
+    """Vectors that tell what is stated.
+
+    Args:
+        vectors: ``float32[N, d]`` of length 1, as the graph made them.
+        told: Attributes that the vectors tell, in the graph's order.
+        told_at: First and last (exclusive) number of the part that does.
+        logits: Of each of these, ``float32[N, values]``.
+        stated: By attribute ``int64[N]``: the stated value, negative where nothing is; an attribute that is not in it
+            is believed throughout.
+
+    Returns:
+        ``float32[N, d]`` of length 1; a copy.
+
+    Raises:
+        ValueError: The part is not what the logits say, so the vectors are of another layout.
+    """
+    part = slice(*told_at)
+    length = np.linalg.norm(vectors[:, part], axis=1, keepdims=True)
+    if not told or not float(length.max(initial=0.0)) > 0:
+        return vectors.copy()
+    width = told_at[1] - told_at[0]
+    believed, known = np.zeros((len(vectors), width), np.float32), np.zeros((len(vectors), width), np.float32)
+    for name in told:
+        ways = directions(logits[name].shape[1], width).numpy()
+        roots = _roots(logits[name]) @ ways
+        values = stated.get(name, np.full(len(vectors), -1, np.int64))
+        believed += roots
+        known += np.where((values >= 0)[:, None], ways[np.maximum(values, 0)], roots)
+    gap = float(np.abs(length * _unit(believed) - vectors[:, part]).max(initial=0.0))
+    if not gap <= TOLERANCE:
+        raise ValueError(
+            f"the numbers {told_at[0]} to {told_at[1]} differ by {gap:.2g} from what {', '.join(told)} tell; "
+            f"expected at most {TOLERANCE:g}"
+        )
+    out = vectors.copy()
+    out[:, part] = length * _unit(known)
+    return out
+
+
+def without_told(vectors: Vectors, told_at: tuple[int, int]) -> Vectors:
+    """Unit vectors of all that is seen: the part that tells attributes is left out."""
+    return _unit(np.delete(vectors, slice(*told_at), axis=1))
+
+
+def _roots(logits: Vectors) -> Vectors:
+    """Square roots of the probabilities."""
+    powers = np.exp(0.5 * (logits - logits.max(axis=1, keepdims=True)))
+    return powers / np.linalg.norm(powers, axis=1, keepdims=True)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
