@@ -6,7 +6,7 @@ Belongs here: requests and answers as clients see them. Does not belong here: ho
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -118,6 +118,7 @@ class ProductCard(msgspec.Struct, frozen=True, kw_only=True):
         in_stock: Where it is known.
         sizes: Sizes in stock, where it comes in sizes.
         image: Address of its picture, where there is one.
+        image_shows: The ``product`` itself, or its ``kind`` where the shop has pictures of kinds only.
         searchable: Whether similar products can be asked for.
     """
 
@@ -130,6 +131,7 @@ class ProductCard(msgspec.Struct, frozen=True, kw_only=True):
     in_stock: bool | None
     sizes: tuple[str, ...]
     image: str | None
+    image_shows: Literal["product", "kind"] | None
     searchable: bool
 
 

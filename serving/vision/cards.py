@@ -65,6 +65,9 @@ class Cardmaker:
         product_id = items.product_ids[item]
         price = math.nan if index is None or row < 0 else float(index.price[row])
         level = items.levels(item)
+        own = self._media.address(product_id)
+        # Where rows are kinds of product, as a grocer's are, their pictures show the kind.
+        kind = None if own or index is None or row < 0 else self._media.address(index.products[row])
         return {
             "product_id": product_id,
             "name": items.name[item] or product_id,
@@ -74,6 +77,7 @@ class Cardmaker:
             "price": round(price, 2) if math.isfinite(price) else None,
             "in_stock": None if index is None or row < 0 else bool(index.in_stock[row]),
             "sizes": () if index is None or row < 0 else tuple(index.sizes.offered(row)),
-            "image": self._media.address(product_id),
+            "image": own or kind,
+            "image_shows": "product" if own else "kind" if kind else None,
             "searchable": row >= 0,
         }

@@ -274,9 +274,9 @@ def test_looks_show_their_hotspots_and_pages_their_pictures(client: TestClient) 
     picture = client.get(answer["image"])
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
     card = client.get("/v1/products", params={"id": ["p0005", "nope", "p0399"]}).json()["products"]
-    assert [(c["product_id"], c["image"], c["searchable"]) for c in card] == [
-        ("p0005", "/media/p0005.jpg", True),
-        ("p0399", None, False),
+    assert [(c["product_id"], c["image"], c["image_shows"], c["searchable"]) for c in card] == [
+        ("p0005", "/media/p0005.jpg", "product", True),
+        ("p0399", None, None, False),
     ]
     assert client.get("/v1/looks/nope").status_code == 404
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pathlib
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from PIL import Image
 
 from serving.engine.items import ItemTable, TableError
 from serving.vision import boxes
+from serving.vision.cards import Cardmaker
 from serving.vision.complete import complete, price_level
 from serving.vision.decode import decode
 from serving.vision.index import Index, Wish
+from serving.vision.media import Media
 from serving.vision.models import Spent
 from serving.vision.personal import BAND, order
 from serving.vision.seek import NAMED, Seen, blend, one_per_place, same_first
@@ -230,6 +234,21 @@ def test_a_row_may_stand_for_many_products() -> None:
         own = index.answers(row)
         assert len(own) == counts[row]
         assert bool(allowed[row]) == bool(may[own].any())
+
+
+def test_a_product_without_a_picture_shows_that_of_its_kind(tmp_path: pathlib.Path) -> None:
+    keys = ARRAYS["product_id"].copy()
+    keys[0] = "kind"
+    index = Index(ARRAYS | {"product_id": keys}, EMBEDDER, seeing.DIM, ITEMS)
+    first, second, unseen = int(index.answers(0)[0]), int(index.answers(1)[0]), ITEMS.size - 1
+    for name in ("kind", ITEMS.product_ids[second]):
+        (tmp_path / f"{name}.jpg").write_bytes(b"x")
+    release = SimpleNamespace(engine=SimpleNamespace(items=ITEMS), visual=SimpleNamespace(index=index))
+    cards = Cardmaker(release, Media(tmp_path))  # type: ignore[arg-type]
+    told = [(card.image, card.image_shows) for card in map(cards.card, (first, second, unseen))]
+    assert told == [
+        ("/media/kind.jpg", "kind"), (f"/media/{ITEMS.product_ids[second]}.jpg", "product"), (None, None)
+    ]  # fmt: skip
 
 
 def test_a_picture_of_the_catalogue_finds_itself_first() -> None:

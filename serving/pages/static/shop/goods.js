@@ -14,7 +14,8 @@ function shot(good) {
     letter.setAttribute("aria-hidden", "true");
     return letter;
   }
-  return element("span", { className: "shot" }, element("img", { src: good.image, alt: "", loading: "lazy" }));
+  const kind = good.image_shows === "kind" && element("span", { className: "example", textContent: "Example" });
+  return element("span", { className: "shot" }, element("img", { src: good.image, alt: "", loading: "lazy" }), kind);
 }
 
 /**
