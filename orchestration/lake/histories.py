@@ -7,8 +7,8 @@ offset that it includes. A snapshot is a folder that appears complete or not at 
 ``offsets[i]:offsets[i + 1]``), and per event at_us int64, product int32 (index into products U[P], -1
 none), action int8, channel int8 (indices in `contracts.events`), session int64 (-1 none; a till's number
 is itself, other texts are hashed, as `serving.profiles.history.session_key`), quantity, unit_price,
-discount float32 (0 where none), store int32 (index into stores U[S], -1 none). A customer's events are
-ordered by occurred_at, received_at, event_id. ``meta.json`` names versions, counts and the file's sha256.
+discount float32 (0 where none), store int32 (index into stores U[S], -1 none), size int32 (hashed, -1 none). A customer's
+events are ordered by occurred_at, received_at, event_id. ``meta.json`` names versions, counts and the file's sha256.
 
 Belongs here: writing snapshots. Does not belong here: reading them (`serving/profiles/snapshot.py`).
 """
@@ -96,7 +96,7 @@ def build_histories(con: duckdb.DuckDBPyConnection, years: int, limit: int) -> d
         "store": store,
         "stores": stores,
     }
-    for column in ("at_us", "action", "channel", "session", "quantity", "unit_price", "discount"):
+    for column in ("at_us", "action", "channel", "session", "quantity", "unit_price", "discount", "size"):
         arrays[column] = rows[column].to_numpy()
     return arrays
 
@@ -107,7 +107,7 @@ def _query(years: int, limit: int) -> str:
             {_index("action", ACTIONS)} as action, {_index("channel", CHANNELS)} as channel,
             {session_sql("session_id")} as session,
             coalesce(quantity, 0)::float as quantity, coalesce(unit_price, 0)::float as unit_price,
-            coalesce(discount, 0)::float as discount
+            coalesce(discount, 0)::float as discount, {size_sql("json_extract_string(detail, '$.size')")} as size
         from events
         where customer_id is not null
             and occurred_at >= (select max(occurred_at) from events) - to_years({int(years)})
@@ -123,6 +123,12 @@ def session_sql(column: str) -> str:
     return f"""case when coalesce({column}, '') = '' then -1
         when regexp_full_match({column}, '0|[1-9][0-9]{{0,17}}') then try_cast({column} as bigint)
         else 1000000000000000000 + ('0x' || substr(md5({column}), 1, 15))::bigint end"""
+
+
+def size_sql(column: str) -> str:
+    """DuckDB expression of `serving.profiles.history.size_key`."""
+    return f"""case when coalesce({column}, '') = '' then -1
+        else ('0x' || substr(md5({column}), 1, 7))::integer end"""
 
 
 def _index(column: str, values: tuple[str, ...]) -> str:

@@ -39,6 +39,7 @@ class History:
         unit_price: float32, paid per unit; 0 where the event has none.
         discount: float32, per unit below list price; 0 where the event has none.
         store: int32, index into the release's store table, -1 where there is none or it is unknown.
+        size: int32, `size_key` of the size of a piece, -1 where none is told.
     """
 
     at: NDArray[np.float64]
@@ -51,6 +52,7 @@ class History:
     unit_price: NDArray[np.float32]
     discount: NDArray[np.float32]
     store: NDArray[np.int32]
+    size: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -69,7 +71,7 @@ COLUMNS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Hist
 DTYPES: dict[str, type[np.generic]] = {
     "at": np.float64, "at_us": np.int64, "item": np.int32, "action": np.int8, "channel": np.int8,
     "session": np.int64, "quantity": np.float32, "unit_price": np.float32, "discount": np.float32,
-    "store": np.int32,
+    "store": np.int32, "size": np.int32,
 }  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def make_history(
     unit_price: Sequence[float] | NDArray[Any] | None = None,
     discount: Sequence[float] | NDArray[Any] | None = None,
     store: Sequence[int] | NDArray[Any] | None = None,
+    size: Sequence[int] | NDArray[Any] | None = None,
 ) -> History:
     """Build a history from columns in any order of time; missing columns take their empty value.
 
@@ -90,22 +93,23 @@ def make_history(
         ValueError: The columns differ in length; the message names the column.
     """
     moments = np.asarray(at_us, np.int64)
-    size = len(moments)
+    count = len(moments)
     given: dict[str, Any] = {
         "item": item, "action": action, "channel": channel,
-        "session": np.full(size, -1) if session is None else session,
-        "quantity": np.zeros(size) if quantity is None else quantity,
-        "unit_price": np.zeros(size) if unit_price is None else unit_price,
-        "discount": np.zeros(size) if discount is None else discount,
-        "store": np.full(size, -1) if store is None else store,
+        "session": np.full(count, -1) if session is None else session,
+        "quantity": np.zeros(count) if quantity is None else quantity,
+        "unit_price": np.zeros(count) if unit_price is None else unit_price,
+        "discount": np.zeros(count) if discount is None else discount,
+        "store": np.full(count, -1) if store is None else store,
+        "size": np.full(count, -1) if size is None else size,
     }  # fmt: skip
     columns: dict[str, NDArray[Any]] = {"at": moments / MICROSECONDS_PER_DAY, "at_us": moments}
     for name, values in given.items():
         columns[name] = np.asarray(values, DTYPES[name])
-        if columns[name].shape != (size,):
-            raise ValueError(f"history column '{name}' has shape {columns[name].shape}; expected ({size},)")
+        if columns[name].shape != (count,):
+            raise ValueError(f"history column '{name}' has shape {columns[name].shape}; expected ({count},)")
     history = History(**columns)
-    if size > 1 and bool(np.any(moments[1:] < moments[:-1])):
+    if count > 1 and bool(np.any(moments[1:] < moments[:-1])):
         return history.select(np.argsort(moments, kind="stable"))
     return history
 
@@ -141,6 +145,16 @@ def session_key(session_id: str | None) -> int:
     if plain and (session_id == "0" or session_id[0] != "0"):
         return int(session_id)
     return 10**18 + int(hashlib.md5(session_id.encode(), usedforsecurity=False).hexdigest()[:15], 16)
+
+
+def size_key(size: object) -> int:
+    """The number that stands for a size inside `History.size`: 28 bits of its MD5; -1 for none.
+
+    DuckDB computes it alike as ``('0x' || substr(md5(size), 1, 7))::INTEGER``.
+    """
+    if not isinstance(size, str) or not size:
+        return -1
+    return int(hashlib.md5(size.encode(), usedforsecurity=False).hexdigest()[:7], 16)
 
 
 def to_microseconds(moment: dt.datetime) -> int:

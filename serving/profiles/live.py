@@ -29,6 +29,7 @@ from serving.profiles.history import (
     make_history,
     merge_histories,
     session_key,
+    size_key,
     to_microseconds,
 )
 from serving.profiles.snapshot import Snapshot
@@ -194,6 +195,7 @@ def events_history(events: list[Event], items: Mapping[str, int], stores: Mappin
         unit_price=[event.unit_price or 0.0 for event in events],
         discount=[event.discount or 0.0 for event in events],
         store=[stores.get(store_of(event.touchpoint) or "", -1) for event in events],
+        size=[size_key(event.detail.get("size")) for event in events],
     )
 
 

@@ -27,7 +27,7 @@ CURRENT = "CURRENT"
 FORMAT = 1
 _EVENT_COLUMNS: dict[str, type[np.generic]] = {
     "at_us": np.int64, "product": np.int32, "action": np.int8, "channel": np.int8, "session": np.int64,
-    "quantity": np.float32, "unit_price": np.float32, "discount": np.float32, "store": np.int32,
+    "quantity": np.float32, "unit_price": np.float32, "discount": np.float32, "store": np.int32, "size": np.int32,
 }  # fmt: skip
 
 
@@ -80,6 +80,8 @@ class Snapshot:
         self.products = _strings(arrays, "products")
         self.stores = _strings(arrays, "stores")
         self._offsets = _column(arrays, "offsets", np.int64)
+        if "size" not in arrays and "at_us" in arrays:  # Snapshots that are older than sizes.
+            arrays = {**arrays, "size": np.full(len(arrays["at_us"]), -1, np.int32)}
         self._columns = {key: _column(arrays, key, dtype) for key, dtype in _EVENT_COLUMNS.items()}
         size = len(self._columns["at_us"])
         if any(len(column) != size for column in self._columns.values()):

@@ -84,7 +84,7 @@ class TextQuery(Shopper, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LookRequest(Shopper, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Ask for what completes a look.
+    """Ask for what completes a look; without ``sizes`` in those that the customer usually buys, where there is something.
 
     Attributes:
         product_ids: What is there already.

@@ -42,12 +42,14 @@ class Part:
         rows: int64[K], best first.
         scores: float32[K], compatibility.
         relaxed: Nothing lay in the price band, so all prices were let in.
+        any_size: Nothing was there in the shopper's usual size, so all sizes were let in.
     """
 
     slot: str
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     relaxed: bool
+    any_size: bool = False
 
 
 def complete(
@@ -58,6 +60,7 @@ def complete(
     most: int,
     level: float | None,
     spent: Spent,
+    usual_sizes: Sequence[str] = (),
 ) -> tuple[list[Part], float]:
     """Fill the missing parts of a look.
 
@@ -69,6 +72,7 @@ def complete(
         most: Parts at most.
         level: The shopper's price level over the shelf's median, or None.
         spent: Where the time is counted.
+        usual_sizes: What the shopper buys; a part of which nothing is there in them comes in any size.
 
     Returns:
         The parts, the most compatible first, and how well the set goes together.
@@ -90,8 +94,9 @@ def complete(
     points, together = outfit.queries(vectors, there, wanted or [1], spent)
     with spent.step("search"):
         allowed = index.allowed(wish)
+        worn = allowed & index.sizes.fitting(usual_sizes)
         found = [
-            _fill(index, slot, names[slot - 1], point, allowed, count, level)
+            _fill(index, slot, names[slot - 1], point, allowed, worn, count, level)
             for slot, point in zip(wanted, points, strict=False)
         ]
     chosen: list[Part] = []
@@ -126,11 +131,13 @@ def _fill(
     name: str,
     point: NDArray[np.float32],
     allowed: Mask,
+    worn: Mask,
     count: int,
     level: float | None,
 ) -> Part:
     rows = _in_slot(index, slot)
-    rows = rows[allowed[rows]]
+    any_size = not worn[rows].any()
+    rows = rows[(allowed if any_size else worn)[rows]]
     fitting, relaxed = rows, False
     if level is not None and len(rows):
         usual = index.usual_price(int(index.shard[rows[0]]))
@@ -139,7 +146,7 @@ def _fill(
         fitting = rows[~outside] if usual > 0 else rows
         relaxed = not len(fitting)
         fitting = rows if relaxed else fitting
-    return Part(name, *best_rows(fitting, index.projected[fitting] @ point, count), relaxed)
+    return Part(name, *best_rows(fitting, index.projected[fitting] @ point, count), relaxed, any_size)
 
 
 def _in_slot(index: Index, slot: int) -> NDArray[np.int64]:

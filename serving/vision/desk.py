@@ -207,15 +207,21 @@ class Desk:
         prepared = self._prepare(release, asked, started_ns)
         level = price_level(index, prepared.query.history, index.row_of_item)
         wish = self._wish(release, asked)
+        usual = [] if asked.sizes else index.sizes.usual(prepared.query.history)
         parts, together = await self._work(
-            lambda: complete(visual, rows, wish, _count(asked), asked.parts, level, spent)
+            lambda: complete(visual, rows, wish, _count(asked), asked.parts, level, spent, usual)
         )
         name = release.engine.items.name[release.engine.items.index[asked.product_ids[0]]]
-        groups = [part_list(part, name, level) for part in parts]
+
+        def worn(row: int) -> str:
+            return next((size for size in index.sizes.offered(row) if size in usual), "")
+
+        groups = [part_list(part, name, level, worn) for part in parts]
         notes = [f"price_band_relaxed:{part.slot}" for part in parts if part.relaxed]
+        notes += [f"usual_size_relaxed:{part.slot}" for part in parts if part.any_size and usual]
         facts = {
             "surface": "look", "product_ids": list(asked.product_ids), "parts": [part.slot for part in parts],
-            "price_level": None if level is None else round(level, 3),
+            "price_level": None if level is None else round(level, 3), "usual_sizes": usual,
         }  # fmt: skip
         answer = self._answer(release, asked, prepared, groups, facts, parts, spent, notes)
         self._count("look", answer)

@@ -6,6 +6,7 @@ Belongs here: one function per kind of list. Does not belong here: ordering (`ch
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,20 @@ def words_list(index: Index, found: Found, meant: Understood) -> Group:
     return Group(rows, similar, "text", words, band=_spread_band(similar))
 
 
-def part_list(part: Part, name: str, level: float | None) -> Group:
-    """What fills a missing part of a look."""
+def part_list(part: Part, name: str, level: float | None, worn: Callable[[int], str]) -> Group:
+    """What fills a missing part of a look.
+
+    Args:
+        part: The part.
+        name: What it goes with.
+        level: The shopper's price level, or None.
+        worn: The shopper's usual size that a row is there in, empty for none.
+    """
     told = "" if level is None or part.relaxed else "in your price range"
 
     def words(place: int, row: int) -> tuple[str, str]:
-        return "goes_with", sentence((f"goes with {name}", told))
+        size = "" if part.any_size else worn(row)
+        return "goes_with", sentence((f"goes with {name}", size and f"in your size {size}", told))
 
     return Group(part.rows, part.scores, "outfit", words, band=_spread_band(part.scores))
 

@@ -3,7 +3,7 @@
 Sizes of one kind are those that products come in together: letters of shirts, numbers of shoes. Who says "M" has said
 nothing of shoes, so that all shoes stay; of shirts only those with an M in stock do.
 
-Belongs here: reading sizes, what fits. Does not belong here: whose sizes they are.
+Belongs here: reading sizes, what fits, which sizes somebody buys. Does not belong here: who asks.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.events import ACTIONS
 from contracts.visual import INDEX_FILE
 from serving.engine.items import Mask, TableError
+from serving.profiles.history import History, size_key
 from serving.vision.arrays import read_array
 
 MADE, OFFERED = 1, 2
 """A product comes in this size; and it is in stock."""
+
+LATEST = 10
+"""Pieces of a kind of size that tell what is worn now: bodies change, and children grow."""
+
+LEAST_PIECES = 2
+"""Of them in one size: a single piece may have been a gift."""
+
+_PURCHASE = ACTIONS.index("purchase")
 
 
 class Sizes:
@@ -38,6 +48,7 @@ class Sizes:
         self.names = list(names)
         self._sized = sized
         self._place = {name: place for place, name in enumerate(self.names)}
+        self._place_of_key = {size_key(name): place for name, place in self._place.items()}
         made = (sized >= MADE).astype(np.float32)
         together = (made.T @ made > 0) | np.eye(len(self.names), dtype=bool)
         self.kinds: NDArray[np.int64] = np.arange(len(self.names))
@@ -57,6 +68,23 @@ class Sizes:
             [self.names[at] for at in np.flatnonzero(self.kinds == kind)] for kind in np.unique(self.kinds)
         ]
         return [group for group in found if len(group) > 1]
+
+    def usual(self, history: History) -> list[str]:
+        """The size of each kind that a shopper buys most often of late, where they bought it more than once.
+
+        Args:
+            history: The shopper's events, by time.
+        """
+        bought = history.size[(history.action == _PURCHASE) & (history.size >= 0)]
+        places = [self._place_of_key[key] for key in bought.tolist()[::-1] if key in self._place_of_key]
+        found = []
+        for kind in dict.fromkeys(self.kinds[places].tolist()):
+            latest = [place for place in places if self.kinds[place] == kind][:LATEST]
+            # Of sizes bought as often, the one that was bought last.
+            best = max(dict.fromkeys(latest), key=latest.count)
+            if latest.count(best) >= LEAST_PIECES and (self.kinds == kind).sum() > 1:
+                found.append(self.names[best])
+        return found
 
     def offered(self, row: int) -> list[str]:
         """Sizes of a row that are in stock."""

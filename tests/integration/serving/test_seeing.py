@@ -19,7 +19,7 @@ from serving.limits import Limits
 from tests.integration.serving import seeing
 from tests.integration.serving.conftest import Shop, problem_fields, serving, wait_for
 from tests.integration.serving.seeing import COLOURS, colour_of, encoded, price_of, scene, shard_of
-from tests.integration.serving.synthetic import Keys, item_arrays, make_release, write_profiles
+from tests.integration.serving.synthetic import Keys, event, item_arrays, make_release, write_profiles
 
 ITEMS = item_arrays()
 SELLABLE = dict(zip(ITEMS["product_id"].tolist(), ITEMS["sellable"].tolist(), strict=True))
@@ -262,6 +262,24 @@ def test_a_look_is_completed_with_one_list_per_missing_part(client: TestClient) 
         assert np.allclose(
             scores, [vectors[i["product_id"]] @ graph @ point for i in part["items"]], atol=1e-3
         )
+    bought = [
+        event(f"size-{number}", "1009", action="purchase", product_id="p0007", detail={"size": size})
+        for number, size in enumerate(("40", "41", "41"))
+    ]
+    assert client.post("/v1/events", json=bought).json()["accepted"] == 3
+    asked = {"product_ids": ["p0005"], "customer_id": "1009", "n": 50}
+    worn = client.post("/v1/looks/complete", json=asked).json()
+    sizes = {part["part"]: [i["sizes"] for i in part["items"]] for part in worn["parts"]}
+    assert sizes["bag"]
+    assert all("41" in made for made in sizes["bag"])
+    assert not all(
+        "41" in made for made in sizes["footwear"]
+    )  # It comes in letters here: numbers say nothing of it.
+    (bags,) = (part["items"] for part in worn["parts"] if part["part"] == "bag")
+    assert all("in your size 41" in item["reason"]["text"] for item in bags)
+    stated = client.post("/v1/looks/complete", json={**asked, "sizes": ["40"]}).json()
+    (bags,) = (part["items"] for part in stated["parts"] if part["part"] == "bag")
+    assert any("41" not in item["sizes"] for item in bags)
     dressed = client.post("/v1/looks/complete", json={"product_ids": ["p0001"]}).json()
     assert {part["part"] for part in dressed["parts"]} == {"footwear", "bag"}
 

@@ -7,19 +7,24 @@ import subprocess
 import sys
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from contracts.catalogue import Product
+from contracts.events import ACTIONS
 from contracts.features import week_of
 from contracts.settings import RETAILERS, ROOT, read_retailer, read_settings
 from orchestration.lake import ingest, tables
 from orchestration.lake.validation import split
 from orchestration.sources import Window, load
 from orchestration.sources import atelier as source
+from serving.profiles.history import make_history, size_key
+from serving.vision.sizes import Sizes
 from training.rehearsal import RehearsalError
+from training.rehearsal.catalogue import SIZES
 
 KNOBS = {"shoppers": 300, "days": 35, "seed": 5}
 FIRST = dt.date(2025, 1, 1)
@@ -76,6 +81,38 @@ def test_a_sample_keeps_whole_people() -> None:
     assert 0 < len(kept) <= 40
     assert some.num_rows == sum(person in kept for person in people.values())
     assert 0 < source.customers(40).num_rows <= 40
+
+
+def test_the_usual_size_is_the_true_one() -> None:
+    folder = source.folder()
+    identity = pq.read_table(folder / "identity.parquet")
+    people = dict(zip(identity["event_id"].to_pylist(), identity["person_id"].to_pylist(), strict=True))
+    tastes = pq.read_table(folder / "tastes.parquet")
+    truth = dict(zip(tastes["person_id"].to_pylist(), tastes["size"].to_pylist(), strict=True))
+    bought: dict[str, list[str]] = {}
+    purchases = (
+        source.events(WHOLE).read_all().filter(pc.field("action") == "purchase").sort_by("occurred_at")
+    )
+    for row in purchases.select(["event_id", "detail"]).to_pylist():
+        bought.setdefault(people[row["event_id"]], []).append(json.loads(row["detail"])["size"])
+    names = [size for system in SIZES.values() for size in system]
+    # One product of each system: sizes of one kind come together.
+    sizes = Sizes(
+        names, np.array([[2 * (size in system) for size in names] for system in SIZES.values()], np.int8)
+    )
+    told, right = 0, 0
+    for person, pieces in bought.items():
+        keys = [size_key(size) for size in pieces]
+        actions = [ACTIONS.index("purchase")] * len(keys)
+        usual = sizes.usual(
+            make_history(range(len(keys)), [0] * len(keys), actions, [0] * len(keys), size=keys)
+        )
+        letters = [size for size in usual if size in SIZES["letters"]]
+        assert len(letters) <= 1
+        told += len(letters)
+        right += truth[person] in letters
+    assert told > 20
+    assert right == told
 
 
 def test_the_other_tables_have_the_lakes_columns() -> None:

@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from contracts.events import ACTIONS, CHANNELS
 from contracts.settings import Settings, read_settings
 from orchestration.lake import tables, writing
-from orchestration.lake.histories import publish_histories, session_sql
+from orchestration.lake.histories import publish_histories, session_sql, size_sql
 from orchestration.lake.tables import TABLES
-from serving.profiles.history import session_key
+from serving.profiles.history import session_key, size_key
 
 START = dt.datetime(2017, 5, 1, 12, tzinfo=dt.UTC)
 
@@ -58,10 +58,11 @@ def test_events_are_grouped_by_customer_and_ordered(shop: Settings) -> None:
             unit_price=1.5,
             discount=0.5,
             store_id="330",
+            detail='{"size": "42", "note": 1}',
         ),
         event(1, "10", 1, product_id="a", session_id="visit"),
         event(4, "2", 1, product_id="a", channel="web", action="view"),
-        event(2, "2", 1, product_id="b"),
+        event(2, "2", 1, product_id="b", detail='{"size": null}'),
         event(5, None, 2, product_id="a"),
     )
     found = arrays(publish_histories(shop))
@@ -74,10 +75,12 @@ def test_events_are_grouped_by_customer_and_ordered(shop: Settings) -> None:
     assert found["session"].tolist() == [session_key("visit"), -1, -1, 77]
     assert (found["quantity"][3], found["unit_price"][3], found["discount"][3]) == (2, 1.5, 0.5)
     assert found["store"].tolist() == [-1, -1, -1, 0]
+    assert found["size"].tolist() == [-1, -1, -1, size_key("42")]
     assert found["at_us"][0] == (START + dt.timedelta(hours=1)).timestamp() * 1e6
     kinds = {name: values.dtype for name, values in found.items()}
     assert (kinds["at_us"], kinds["product"], kinds["action"]) == (np.int64, np.int32, np.int8)
     assert (kinds["session"], kinds["quantity"], kinds["store"]) == (np.int64, np.float32, np.int32)
+    assert kinds["size"] == np.int32
 
 
 def test_a_snapshot_names_what_it_includes_and_is_current(shop: Settings) -> None:
@@ -129,3 +132,14 @@ def test_a_session_has_the_number_that_the_server_gives_it(text: str) -> None:
         .fetchall()
     )
     assert found == [(session_key(text),)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=25))
+@example(text="")
+@example(text="XL")
+def test_a_size_has_the_number_that_the_server_gives_it(text: str) -> None:
+    found = (
+        duckdb.connect().execute(f"select {size_sql('s')} from (select $1::varchar as s)", [text]).fetchall()
+    )
+    assert found == [(size_key(text),)]

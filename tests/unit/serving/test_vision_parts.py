@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from contracts.events import ACTIONS
 from serving.engine.items import ItemTable, TableError
+from serving.profiles.history import History, make_history, size_key
 from serving.vision import boxes
 from serving.vision.cards import Cardmaker
 from serving.vision.complete import complete, price_level
@@ -26,7 +28,7 @@ from serving.vision.personal import BAND, order
 from serving.vision.seek import NAMED, Seen, blend, one_per_place, same_first
 from serving.vision.sizes import Sizes
 from serving.vision.words import Lexicon, understand
-from tests.integration.serving import seeing
+from tests.integration.serving import seeing, synthetic
 from tests.integration.serving.synthetic import item_arrays
 from training.visual import decode as training_decode
 
@@ -418,6 +420,36 @@ def test_a_price_level_is_believed_after_three_purchases() -> None:
         assert level is None if expected is None else level == pytest.approx(expected, rel=1e-5)
 
 
+def wardrobe(*sizes: str, action: int | None = None) -> History:
+    """Pieces in these sizes, bought one after another."""
+    count = len(sizes)
+    actions = [synthetic.PURCHASE if action is None else action] * count
+    return make_history(range(count), [0] * count, actions, [0] * count, size=[size_key(s) for s in sizes])
+
+
+@pytest.mark.parametrize(
+    ("bought", "expected"),
+    [
+        ((), []),
+        (("M",), []),  # It may have been a gift.
+        (("M", "M"), ["M"]),
+        (("S", "S", "M", "M"), ["M"]),  # As often, and of late.
+        (("S", "M", "M", "S", "S"), ["S"]),
+        (("M",) * 8 + ("L",) * 9, ["L"]),  # The latest ten.
+        (("M", "41", "M", "40", "41"), ["41", "M"]),
+        (("one size", "one size", ""), []),  # No such size here.
+    ],
+)
+def test_the_usual_size_is_what_is_bought_most_of_late(bought: tuple[str, ...], expected: list[str]) -> None:
+    assert INDEX.sizes.usual(wardrobe(*bought)) == expected
+
+
+def test_only_what_was_bought_tells_a_size() -> None:
+    assert INDEX.sizes.usual(wardrobe("M", "M", action=ACTIONS.index("view"))) == []
+    lone = Sizes(["one size"], np.full((3, 1), 2, np.int8))
+    assert lone.usual(wardrobe("one size", "one size")) == []
+
+
 @pytest.mark.parametrize("level", [None, 0.5, 1.0, 2.0, 50.0])
 def test_looks_stay_in_the_shopper_s_price_band(level: float | None) -> None:
     from contracts.visual import OutfitSettings
@@ -436,6 +468,17 @@ def test_looks_stay_in_the_shopper_s_price_band(level: float | None) -> None:
     start = INDEX.products.index("p0005")
     parts, _ = complete(Models, [start], Wish(items=EVERYTHING), 20, 4, level, Spent())  # type: ignore[arg-type]
     assert {part.slot for part in parts} == {"footwear", "bag", "pants"}
+    fitted, _ = complete(Models, [start], Wish(items=EVERYTHING), 20, 4, level, Spent(), ["M", "41"])  # type: ignore[arg-type]
+    for part in fitted:
+        told = [INDEX.sizes.offered(row) for row in part.rows.tolist()]
+        assert not part.any_size
+        assert all({"M", "41"} & set(sizes) for sizes in told if sizes)
+    none_left = Index(
+        ARRAYS | {"sized": np.where(ARRAYS["sized"] > 0, 1, 0).astype(np.int8)}, EMBEDDER, seeing.DIM, ITEMS
+    )
+    Models.index = none_left
+    relaxed, _ = complete(Models, [start], Wish(items=EVERYTHING), 20, 4, level, Spent(), ["M", "41"])  # type: ignore[arg-type]
+    assert {part.slot for part in relaxed if part.any_size} == {"footwear", "bag", "pants"}
     for part in parts:
         usual = INDEX.usual_price(INDEX.shards.index(part.slot))
         prices = INDEX.price[part.rows]

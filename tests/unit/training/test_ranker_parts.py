@@ -121,6 +121,7 @@ def history_of(lines: requests.Lines, customer: int, moment_us: int) -> History:
         action=np.full(size, 12, np.int8), channel=np.full(size, 10, np.int8), session=at_us,
         quantity=np.ones(size, np.float32), unit_price=np.ones(size, np.float32),
         discount=np.zeros(size, np.float32), store=lines.store[past].astype(np.int32),
+        size=np.full(size, -1, np.int32),
     )  # fmt: skip
 
 
