@@ -198,7 +198,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> E
     """Of the fashion shop's embedder: goes on from the coarse one with larger pictures and more that learns."""
     coarse = coarse_config(bench, folder)
     params = msgspec.structs.replace(
-        coarse.params, weights=str(start), size=224, train_size=192, epochs=4, frozen=9, learning_rate=4e-4, crop=0.5,
+        coarse.params, weights=str(start), size=224, train_size=192, epochs=5, frozen=9, learning_rate=4e-4, crop=0.5,
         dim=320, told=("type", "colour", "garment"),
     )  # fmt: skip
     return msgspec.structs.replace(coarse, attributes=(*coarse.attributes, "garment"), params=params)
@@ -243,7 +243,7 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             judge("phone_to_products_p10_garment", "precision", "phone", "products", "garment", weight=0.2),
         ),
         params=EmbedderParams(
-            trunk="lite2", size=192, train_size=160, epochs=5, frozen=12, batch=64, crop=0.45, attribute_weight=0.5,
+            trunk="lite2", size=192, train_size=160, epochs=10, frozen=12, batch=64, crop=0.45, attribute_weight=0.5,
             validation=0.05, max_seconds=4 * 3600.0,
         ),
     )  # fmt: skip
