@@ -110,9 +110,11 @@ def render_customer(
     """
     release, snapshot = server.holder.current, server.profiles.snapshot
     rows = [] if release is None else visits(history, release.engine.items)
+    visual = None if release is None else release.visual
+    sizes = [] if visual is None else visual.index.sizes.usual(history)
     examples = [] if snapshot is None else snapshot.customers[:4].tolist()
     return template("customer.html").render(
-        **common(server), customer_id=customer_id, visits=rows, events=len(history), examples=examples,
+        **common(server), customer_id=customer_id, visits=rows, events=len(history), sizes=sizes, examples=examples,
         answer=answer, problem=problem, asked=customer_id, moments=moments[::-1][:VISITS], bad=BAD, expected=coming.expected,
         outlook=coming.outlook, action=coming.action, intent=coming.intent,
     )  # fmt: skip

@@ -277,6 +277,7 @@ def test_a_look_is_completed_with_one_list_per_missing_part(client: TestClient) 
     )  # It comes in letters here: numbers say nothing of it.
     (bags,) = (part["items"] for part in worn["parts"] if part["part"] == "bag")
     assert all("in your size 41" in item["reason"]["text"] for item in bags)
+    assert "Usually buys size 41." in client.get("/continuum/customer?customer_id=1009").text
     stated = client.post("/v1/looks/complete", json={**asked, "sizes": ["40"]}).json()
     (bags,) = (part["items"] for part in stated["parts"] if part["part"] == "bag")
     assert any("41" not in item["sizes"] for item in bags)
