@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import json
 import pathlib
+import shutil
 import zipfile
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.integration.serving import seeing, synthetic
 from training.config import Bundle, read_bundle, write_bundle
 from training.sealing import PackagingError
 from training.visual import packing
+from training.visual.embedder_model import directions
 
 GOODS = 30
 START = dt.datetime(2025, 3, 1, tzinfo=dt.UTC)
@@ -43,12 +45,13 @@ def key(number: int) -> str:
     return synthetic.product_ids()[number]
 
 
-def _lake(settings: Settings) -> None:
-    colours = tuple(seeing.COLOURS)
+def _lake(settings: Settings, stated: dict[int, str] | None = None) -> None:
+    """Products and events; some products may be stated to have another colour than their pictures show."""
+    colours = {n: tuple(seeing.COLOURS)[n // 5 % 6] for n in range(GOODS + 2)} | (stated or {})
     rows = [
         {"product_id": key(n), "name": f"{TYPES[n % 5]} {n}", "department": "garments", "category": "all",
          "type": TYPES[n % 5], "brand": "b", "manufacturer": "b", "size": "", "kind": "good", "sellable": n != 4,
-         "attributes": json.dumps({"colour": colours[n // 5 % 6], "list_price": 20.0 + n,
+         "attributes": json.dumps({"colour": colours[n], "list_price": 20.0 + n,
                                    **({"stock": {"S": 3, "M": 2, "L": 0}} if n in (5, 6) else {})})}
         for n in range(GOODS + 2)
     ]  # fmt: skip
@@ -246,6 +249,63 @@ def test_the_index_holds_what_can_be_seen(shop: tuple[Settings, Retailer], made:
 def test_pictures_find_themselves_again(shop: tuple[Settings, Retailer], made: making.Made) -> None:
     proof = proving.find_again(*shop, 50)
     assert (proof.every, proof.again, proof.sample) == (1.0, 1.0, GOODS - 2)
+
+
+def _telling_graph(share: float) -> bytes:
+    """The embedder that sees colours, with a part that tells them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = seeing.embedder_graph()
+    graph, node, width = model.graph, helper.make_node, 8
+    for other in graph.node:
+        other.output[:] = ["seen" if name == "embedding" else name for name in other.output]
+    constants = {
+        "ways": directions(len(seeing.COLOURS), width).numpy(), "side": np.array([1], np.int64),
+        "told_weight": np.array(share**0.5, np.float32), "seen_weight": np.array((1 - share) ** 0.5, np.float32),
+    }  # fmt: skip
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.node.extend([
+        node("Softmax", ["attr_colour"], ["chances"]), node("Sqrt", ["chances"], ["roots"]),
+        node("MatMul", ["roots", "ways"], ["way"]), node("ReduceL2", ["way", "side"], ["far"], keepdims=1),
+        node("Div", ["way", "far"], ["told"]), node("Mul", ["told", "told_weight"], ["told_part"]),
+        node("Mul", ["seen", "seen_weight"], ["seen_part"]),
+        node("Concat", ["seen_part", "told_part"], ["embedding"], axis=1),
+    ])  # fmt: skip
+    (place,) = (at for at, output in enumerate(graph.output) if output.name == "embedding")
+    del graph.output[place]
+    graph.output.insert(
+        0, helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["B", seeing.DIM + width])
+    )
+    return bytes(model.SerializeToString())
+
+
+def test_the_index_tells_the_colours_that_the_catalogue_states(
+    shop: tuple[Settings, Retailer], collected: catalogue.Catalogue, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(shop[0].home, tmp_path / "home")
+    settings, retailer = read_settings({"CONTINUUM_HOME": str(tmp_path / "home")}), shop[1]
+    _lake(settings, {12: "black", 13: "no colour that it learned"})
+    catalogue.collect(settings, retailer)
+    shutil.rmtree(settings.bundles / "embedder")
+    graph, share, width = _telling_graph(0.4), 0.4, 8
+    told_at = (seeing.DIM, seeing.DIM + width)
+    told = {"size": seeing.SIDE, "dim": told_at[1], "attributes": {"colour": list(seeing.COLOURS)},
+            "told": ["colour"], "told_at": list(told_at)}  # fmt: skip
+    _bundle(settings, "embedder", {"embedder": graph}, told, sha256=hashlib.sha256(graph).hexdigest())
+    made = making.build_index(settings, retailer)
+    assert made.stated == {"colour": pytest.approx(27 / 28)}
+    arrays = np.load(settings.visual / making.INDEX_ARRAYS, allow_pickle=False)
+    rows = {
+        number: arrays["vectors"][arrays["product_id"].tolist().index(key(number))] for number in (10, 12, 13)
+    }
+    ways = directions(len(seeing.COLOURS), width).numpy()
+    colours = list(seeing.COLOURS)
+    # The catalogue states one colour where the picture shows another; where it says nothing, the picture tells.
+    for number, colour in ((10, "blue"), (12, "black"), (13, "blue")):
+        part = rows[number][slice(*told_at)]
+        assert np.allclose(part, share**0.5 * ways[colours.index(colour)], atol=0.05)
+    proof = proving.find_again(settings, retailer, 50)
+    assert (proof.every, proof.again, proof.lost) == (1.0, 1.0, [])
 
 
 def test_looks_have_hotspots_with_answers_of_their_class(
