@@ -19,9 +19,6 @@ from orchestration.visual import catalogue, making, sets
 TIE = 1e-4
 """Pictures that are equal but for rounding share the first place."""
 
-REACH = 50
-"""Rows that a server looks at again, at least."""
-
 
 @dataclass(frozen=True)
 class Proof:
@@ -70,7 +67,6 @@ def find_again(settings: Settings, retailer: Retailer, sample: int) -> Proof:
         own, similar, alike = place[row["key"]], vectors @ vector, seen @ again
         first = similar[own] >= similar.max() - TIE
         # What the catalogue states may lead elsewhere; the very same picture comes first all the same.
-        within = int((similar > similar[own] + TIE).sum()) < REACH
-        if not first and not (within and alike[own] >= max(SAME_PICTURE, alike.max() - TIE)):
+        if not first and alike[own] < max(SAME_PICTURE, alike.max() - TIE):
             lost.append(row["key"])
     return Proof(made.self_first, 1 - len(lost) / max(len(rows), 1), len(rows), lost)

@@ -24,6 +24,9 @@ SAME_PLACE = 0.75
 NAMED = 0.2
 """What bearing all words of a query counts, in cosine."""
 
+MOST_SAME = 8
+"""Rows that may show the very same picture."""
+
 VOTERS = 10
 """Nearest rows that vote for the shard of an item whose class nobody told."""
 
@@ -107,12 +110,7 @@ def look_at(visual: Visual, content: bytes, aim: Aim, wish: Wish, count: int, sp
             _shard(visual.index, one, vector, allowed) for one, vector in zip(found, vectors, strict=True)
         ]
         told_at = visual.embedder.settings.told_at
-        answers = [
-            same_first(visual.index, vector, answer, told_at)
-            for vector, answer in zip(
-                vectors, search_each(visual.index, vectors, shards, allowed, count), strict=True
-            )
-        ]
+        answers = find_each(visual.index, vectors, shards, allowed, count, told_at)
     seen = [
         Seen(one, told, vector, shard, *answer)
         for one, told, vector, shard, answer in zip(found, traits, vectors, shards, answers, strict=True)
@@ -147,33 +145,61 @@ def search_each(
     return [answers[place] for place in range(len(shards))]
 
 
-def same_first(index: Index, vector: NDArray[np.float32], found: Found, told_at: tuple[int, int]) -> Found:
-    """Put rows of the very same picture first.
+def find_each(
+    index: Index,
+    vectors: NDArray[np.float32],
+    shards: Sequence[str],
+    allowed: Mask,
+    count: int,
+    told_at: tuple[int, int],
+) -> list[Found]:
+    """Search for several vectors, each in its own shard; rows of the very same picture come first.
 
     A row tells what the catalogue states of it, a photo what is believed: where they differ, other products would lie
-    nearer to a catalogue picture than its own.
+    nearer to a catalogue picture than its own. So it is looked for by what is seen alone as well.
 
     Args:
         index: The index.
-        vector: float32[d] of the photo.
-        found: Rows and similarities, best first.
-        told_at: First and last (exclusive) number that tells attributes.
+        vectors: float32[B, d] of items of photos.
+        shards: Shard of each, empty for all.
+        allowed: bool[N].
+        count: Rows per item.
+        told_at: First and last (exclusive) number of a vector that tells attributes; equal for none.
 
     Returns:
-        The same rows; similarities still fall.
+        As `Index.search`; similarities fall.
     """
-    rows, similar = found
-    if told_at[0] == told_at[1] or not len(rows):
+    if told_at[0] == told_at[1]:
+        return search_each(index, vectors, shards, allowed, count)
+    seen = vectors.copy()
+    seen[:, slice(*told_at)] = 0
+    seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
+    both = search_each(index, np.concatenate([vectors, seen]), [*shards, *shards], allowed, count)
+    size = len(vectors)
+    return [
+        _same_first(index, vector, found, rows[:MOST_SAME], told_at)
+        for vector, found, (rows, _) in zip(seen, both[:size], both[size:], strict=True)
+    ]
+
+
+def _same_first(
+    index: Index, seen: NDArray[np.float32], found: Found, rows: NDArray[np.int64], told_at: tuple[int, int]
+) -> Found:
+    """Those of some rows that are of the very same picture, the most alike first, then what was found."""
+    parts = index.vectors[rows].copy()
+    parts[:, slice(*told_at)] = 0
+    alike = parts @ seen / np.maximum(np.linalg.norm(parts, axis=1), np.float32(1e-12))
+    order = np.lexsort((rows, -alike))
+    same = order[alike[order] >= SAME_PICTURE]
+    if not len(same):
         return found
-    both = np.delete(np.concatenate([index.vectors[rows], vector[None]]), slice(*told_at), axis=1)
-    both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), np.float32(1e-12))
-    alike = both[:-1] @ both[-1]
-    same = alike >= SAME_PICTURE
-    if not same.any():
-        return found
-    order = np.lexsort((np.where(same, -alike, -similar), ~same))
-    likeness = np.where(same, np.maximum(alike, similar.max()), similar)
-    return rows[order], likeness[order]
+    others = ~np.isin(found[0], rows[same])
+    likeness = np.maximum(alike[same], found[1].max(initial=0.0))
+    count = len(found[0])
+    return (
+        np.concatenate([rows[same], found[0][others]])[:count],
+        np.concatenate([likeness, found[1][others]])[:count],
+    )
 
 
 def blend(

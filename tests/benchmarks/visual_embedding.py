@@ -132,7 +132,7 @@ def _judge(bench: Bench, bundle: Bundle, name: str) -> dict[str, Any]:
         queries[judge.name], galleries[judge.name] = len(answers.queries), answers.gallery
         if any(source.stated and source.name == judge.gallery for source in config.sources):
             measured[f"{judge.name}_pictures_alone"] = judged(samples, judge, vectors, TEST).mean
-    measured["self_first"] = self_first(samples, config, vectors, index)
+    measured["self_first"] = self_first(samples, config, vectors)
     return {"measured": measured, "queries": queries, "galleries": galleries}
 
 

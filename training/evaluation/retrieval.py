@@ -71,20 +71,6 @@ def knn_votes(found: Ints, similarity: Vectors, classes: int, sharpness: float =
 
 def finds_itself(vectors: Vectors) -> Floats:
     """Per row 1 if no other row is more similar to it than it is to itself."""
-    return (_ahead(vectors, vectors) == 0).astype(np.float64)
-
-
-def within_reach(queries: Vectors, gallery: Vectors, reach: int) -> Floats:
-    """Per query 1 if its own row of the gallery is among the first so many: float32[N, d] twice, in one order."""
-    return (_ahead(queries, gallery) < reach).astype(np.float64)
-
-
-def _ahead(queries: Vectors, gallery: Vectors) -> Ints:
-    """How many rows are more similar to each query than its own row is."""
-    own = np.einsum("nd,nd->n", queries, gallery)
-    counts, first = [np.zeros(0, np.int64)], 0
-    for block in _blocks(queries):
-        limit = own[first : first + len(block)] + SAME
-        counts.append((block @ gallery.T > limit[:, None]).sum(1))
-        first += len(block)
-    return np.concatenate(counts)
+    own = np.einsum("nd,nd->n", vectors, vectors)
+    best = np.concatenate([(block @ vectors.T).max(1) for block in _blocks(vectors)])
+    return (best <= own + SAME).astype(np.float64)

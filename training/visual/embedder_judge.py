@@ -27,9 +27,6 @@ BATCH = 64
 SHOWN = 8
 """Answers that are shown, also where fewer count."""
 
-REACH = 50
-"""Rows of an index that a server looks at again, at least."""
-
 SIMPLER = 0.001
 """Shares whose judgement is this near to the best are as good; the smallest of them is taken."""
 
@@ -144,18 +141,14 @@ def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vec
     return restate(outputs["embedding"], params.told, params.told_at, logits, stated)
 
 
-def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors, index: Vectors) -> float:
-    """Share of the pictures of all galleries that find themselves first, as a server looks for them.
+def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors) -> float:
+    """Share of the pictures of all galleries that find themselves first.
 
-    A picture has to be within a server's reach, and no other may look more like it (`contracts.visual.SAME_PICTURE`).
+    A server looks for the very same picture by what is seen, whatever it is stated to be (`SAME_PICTURE`).
     """
     seen = without_told(vectors, config.params.told_at) if config.params.told else vectors
-    found = []
-    for name in sorted({judge.gallery for judge in config.judges} or set(samples.sources)):
-        rows = samples.of(name)
-        near = retrieval.within_reach(vectors[rows], index[rows], REACH)
-        found.append(near * retrieval.finds_itself(seen[rows]))
-    return float(np.concatenate(found).mean())
+    names = sorted({judge.gallery for judge in config.judges} or set(samples.sources))
+    return float(np.concatenate([retrieval.finds_itself(seen[samples.of(name)]) for name in names]).mean())
 
 
 def judged(

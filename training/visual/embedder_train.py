@@ -180,7 +180,7 @@ def export_and_judge(
         )
     judgement = Judgement(
         outputs, validation, answers, shares, tried, attribute_accuracy(samples, outputs, TEST),
-        self_first(samples, config, vectors, index), int8_loss,
+        self_first(samples, config, vectors), int8_loss,
     )  # fmt: skip
     return judgement, gap
 

@@ -168,7 +168,7 @@ def test_an_index_tells_the_types_that_the_catalogue_states(embedder: pathlib.Pa
     assert bundle.metrics["type_p_at_10"] == pytest.approx(
         judged(samples, judge, believed, TEST, stated).mean
     )
-    assert self_first(samples, config, believed, stated) == 1.0
+    assert self_first(samples, config, believed) == 1.0
 
 
 def test_words_find_pictures_of_their_type(embedder: pathlib.Path, shop: pathlib.Path) -> None:

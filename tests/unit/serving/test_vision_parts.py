@@ -25,7 +25,7 @@ from serving.vision.index import Index, Wish
 from serving.vision.media import Media
 from serving.vision.models import Spent
 from serving.vision.personal import BAND, order
-from serving.vision.seek import NAMED, Seen, blend, one_per_place, same_first
+from serving.vision.seek import NAMED, Seen, blend, find_each, one_per_place, search_each
 from serving.vision.sizes import Sizes
 from serving.vision.words import Lexicon, understand
 from tests.integration.serving import seeing, synthetic
@@ -262,31 +262,32 @@ def test_a_picture_of_the_catalogue_finds_itself_first() -> None:
 
 
 def test_the_very_same_picture_comes_first_whatever_it_is_stated_to_be() -> None:
-    told_at, believed = (40, seeing.DIM), np.array([0, 0, 0, 0, 0, 0, 0, 1], np.float32)
+    told_at, share, size = (40, seeing.DIM), 0.6, INDEX.size
     rng = np.random.default_rng(4)
-    seen = rng.standard_normal((6, 40)).astype(np.float32)
-    seen[1] = seen[0] + 0.5 * seen[1]  # Alike; row 2 is the same picture with noise of another encoding.
-    seen[2] = seen[0] + 0.01 * seen[2]
-    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-    stated = np.tile(believed, (6, 1))
-    stated[[0, 2]] = np.eye(8, dtype=np.float32)[0]  # The catalogue says that both are something else.
-    vectors = np.concatenate([np.sqrt(0.6) * seen, np.sqrt(0.4) * stated], axis=1).astype(np.float32)
-    index = Index(ARRAYS, EMBEDDER, seeing.DIM, ITEMS)
-    index.vectors = vectors
-    photo_of_it = np.concatenate([np.sqrt(0.6) * seen[0], np.sqrt(0.4) * believed]).astype(np.float32)
-    similar = vectors @ photo_of_it
-    rows = np.argsort(-similar, kind="stable")
-    found = rows, similar[rows]
-    assert rows[0] == 1
-    moved, likeness = same_first(index, photo_of_it, found, told_at)
-    assert moved.tolist() == [0, 2, *(row for row in rows.tolist() if row not in (0, 2))]
+    believed, otherwise = np.eye(8, dtype=np.float32)[:2]
+    looks = rng.standard_normal((size, 40)).astype(np.float32)
+    looks[7] = looks[3] + 0.01 * looks[7]  # The same picture in another encoding.
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    stated = np.tile(believed, (size, 1))
+    stated[[3, 7]] = otherwise  # The catalogue says that both are something else.
+    vectors = np.concatenate([np.sqrt(1 - share) * looks, np.sqrt(share) * stated], axis=1).astype(np.float32)
+    index = Index(ARRAYS | {"vectors": vectors}, EMBEDDER, seeing.DIM, ITEMS)
+    allowed = np.ones(size, np.bool_)
+    photos = np.stack(
+        [np.concatenate([np.sqrt(1 - share) * looks[row], np.sqrt(share) * believed]) for row in (3, 20)]
+    ).astype(np.float32)
+    (found, _), (usual, _) = search_each(index, photos, ["", ""], allowed, 10)
+    assert not {3, 7} & set(found.tolist())
+    (moved, likeness), (same, _) = find_each(index, photos, ["", ""], allowed, 10, told_at)
+    assert moved.tolist() == [3, 7, *found[:8].tolist()]
     assert np.all(np.diff(likeness) <= 0)
     assert likeness[0] == pytest.approx(1.0, abs=1e-5)
-    assert same_first(index, photo_of_it, found, (0, 0)) is found
-    nothing = rows[:0], similar[:0]
-    assert same_first(index, photo_of_it, nothing, told_at) is nothing
-    strange = np.concatenate([np.sqrt(0.6) * seen[5] * -1, np.sqrt(0.4) * believed]).astype(np.float32)
-    assert same_first(index, strange, found, told_at) is found
+    assert same.tolist() == usual.tolist()
+    ((plain, _), _) = find_each(index, photos, ["", ""], allowed, 10, (0, 0))
+    assert plain.tolist() == found.tolist()
+    allowed[3] = False  # It may not be shown.
+    assert find_each(index, photos, ["", ""], allowed, 10, told_at)[0][0].tolist()[0] == 7
+    assert len(find_each(index, photos, ["", ""], ~allowed & False, 10, told_at)[0][0]) == 0
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0.01, 0.5))

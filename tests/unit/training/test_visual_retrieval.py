@@ -46,11 +46,3 @@ def test_a_row_finds_itself_also_beside_its_double() -> None:
     # A vector that is not of length 1 outshines what it resembles.
     lone = np.eye(3, dtype=np.float32)
     assert retrieval.finds_itself(np.concatenate([lone, 3 * lone[:1]])).tolist() == [0, 1, 1, 1]
-
-
-def test_a_row_is_within_reach_of_its_query() -> None:
-    queries = np.eye(3, dtype=np.float32)
-    gallery = np.array([[0.5, 0, 0.9], [0.7, 1, 0.8], [0.6, 0, 0.7]], np.float32)
-    assert [retrieval.within_reach(queries, gallery, reach).tolist() for reach in (1, 2, 3)] == [
-        [0, 1, 0], [0, 1, 0], [1, 1, 1]
-    ]  # fmt: skip
