@@ -157,6 +157,8 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         words_weight: Of the contrast between pictures and their words.
         dropout: Of pooled features.
         average: Decay of the running average of the weights that is exported; 0 exports the last weights.
+        blend: Share of the weights of the bundle gone on from that the result keeps: what is forgotten while learning from
+            the same pictures once more comes back (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
         crop: Smallest share of a picture that a random crop keeps.
         validation: Share of what is learned from that is kept aside to choose; 0 learns from all of it.
         box_margin: What a caller adds around a box, as a share of its sides.
@@ -190,6 +192,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     words_weight: AtLeastZero = 0.5
     dropout: Share = 0.2
     average: Share = 0.98
+    blend: Share = 0.0
     crop: Rate = 0.4
     validation: Share = 0.1
     box_margin: AtLeastZero = 0.05
@@ -333,5 +336,9 @@ def check_embedder(config: EmbedderConfig) -> None:
         raise ConfigError("`$.params.colour_dim` is 0, and a target learns the colour part; expected more")
     if params.frozen > LAST_FROZEN:
         raise ConfigError(f"`$.params.frozen` is {params.frozen}; expected at most {LAST_FROZEN}")
+    if params.blend and params.weights in ("imagenet", "none"):
+        raise ConfigError(
+            f"`$.params.blend` is {params.blend:g} and `weights` '{params.weights}'; expected the folder of a bundle"
+        )
     if params.crop > 1:
         raise ConfigError(f"`$.params.crop` is {params.crop:g}; expected at most 1")

@@ -105,17 +105,22 @@ def _go_on(model: Embedder, folder: pathlib.Path) -> None:
 
     A part of the vector that weighs nothing in the bundle weighs what it does in a new network: it would never be seen.
     """
-    own = model.state_dict()
-    found = {
-        name: value
-        for name, value in bundle_weights(folder).items()
-        if name in own and own[name].shape == value.shape and (name not in SHARES or value > 0)
-    }
+    found = _fitting(model, folder)
     if not any(name.startswith("trunk.") for name in found):
         raise ConfigError(
             f"`$.params.weights` is '{folder}', whose trunk is another; expected the same trunk"
         )
     model.load_state_dict(found, strict=False)
+
+
+def _fitting(model: Embedder, folder: pathlib.Path) -> dict[str, Tensor]:
+    """Weights of a bundle that have a place in a network."""
+    own = model.state_dict()
+    return {
+        name: value
+        for name, value in bundle_weights(folder).items()
+        if name in own and own[name].shape == value.shape and (name not in SHARES or value > 0)
+    }
 
 
 class Front:
@@ -279,6 +284,7 @@ def fit(
     torch.manual_seed(seed)
     model = make_embedder(params, {name: samples.learned[name] for name in attributes})
     model.to(memory_format=torch.channels_last)
+    start = _fitting(model, pathlib.Path(params.weights)) if params.blend else {}
     front = Front(model, params.frozen)
     rows = np.repeat(np.arange(len(samples)), np.where(samples.split == LEARN, samples.repeat, 0))
     if len(rows) < 2:
@@ -331,7 +337,24 @@ def fit(
             )
             break
     rate = seen / max(time.monotonic() - started, 1e-6)
-    return Fit(average.into(model), curve, done, rate, [len(loss) for loss in losses])
+    return Fit(
+        blended(average.into(model), start, params.blend), curve, done, rate, [len(loss) for loss in losses]
+    )
+
+
+def blended(model: Embedder, start: dict[str, Tensor], share: float) -> Embedder:
+    """A model whose weights lie between its own and those that it started from.
+
+    Args:
+        model: Trained; changed in place.
+        start: Weights by name; what is not in it stays as it is.
+        share: Of these; the model's own have the rest.
+    """
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name in start and value.dtype.is_floating_point:
+                value.lerp_(start[name].to(value.dtype), share)
+    return model
 
 
 def _optimiser(model: Embedder, losses: Sequence[nn.Module], params: EmbedderParams) -> torch.optim.Optimizer:

@@ -20,7 +20,7 @@ from training.visual import __main__ as command
 from training.visual.config import EmbedderConfig, EmbedderParams
 from training.visual.embedder_data import LEARN, TEST, read_samples
 from training.visual.embedder_export import check_parity, export_embedder, open_session
-from training.visual.embedder_fit import make_embedder
+from training.visual.embedder_fit import fit, make_embedder
 from training.visual.embedder_judge import as_index, embed_rows, judged, self_first
 from training.visual.embedder_model import FIRST_TOLD
 from training.visual.embedder_train import quantised
@@ -123,6 +123,25 @@ def test_training_goes_on_from_a_bundle(embedder: pathlib.Path) -> None:
     session = open_session(embedder / bundle.files["embedder"])
     (wanted,) = session.run(["embedding"], {"pixels": np.zeros((1, 64, 64, 3), np.uint8)})
     assert np.allclose(found, wanted, atol=1e-3)
+
+
+def test_a_blend_lies_between_the_start_and_what_was_learned(embedder: pathlib.Path) -> None:
+    bundle = read_bundle(embedder)
+    config = msgspec.convert(bundle.config, EmbedderConfig)
+    samples = read_samples(config.sources, config.params, pathlib.Path(config.home), config.seed)
+    start = torch.load(embedder / "weights.pt", weights_only=True)
+    found = {}
+    for blend in (0.0, 0.25, 1.0):
+        params = msgspec.structs.replace(config.params, weights=str(embedder), epochs=1, blend=blend)
+        learned = fit(samples, config.targets, config.attributes, params, seed=1)
+        found[blend] = learned.model.state_dict()
+    moved = 0
+    for name, value in start.items():
+        if value.dtype.is_floating_point:
+            moved += not torch.equal(found[0.0][name], value)
+            assert torch.allclose(found[1.0][name], value, atol=1e-6)
+            assert torch.allclose(found[0.25][name], 0.75 * found[0.0][name] + 0.25 * value, atol=1e-4)
+    assert moved > 10
 
 
 def test_a_part_that_an_earlier_bundle_had_not_begins_with_some_weight(

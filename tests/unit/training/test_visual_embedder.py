@@ -194,6 +194,7 @@ def _config(**changes: object) -> EmbedderConfig:
         ({"params": {"told": ["size"]}}, r"`\$.params.told` names 'size'"),
         ({"params": {"colour_share": 0.6, "told_share": 0.5}}, "leave nothing for shape"),
         ({"params": {"colour_dim": 0}, "targets": [{"labels": ["type"], "part": "colour"}]}, "colour_dim` is 0"),
+        ({"params": {"blend": 0.5}}, r"`\$.params.blend` is 0.5 and `weights` 'imagenet'; expected the folder of a bundle"),
         ({"params": {"frozen": 13}}, r"`\$.params.frozen` is 13; expected at most 12"),
         (
             {"judges": [{"name": "j", "kind": "knn", "queries": "a", "gallery": "b", "labels": ["type"], "k": 1}]},
