@@ -83,7 +83,6 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         memory: Pairs kept for each item in a sparse table that is added to the scores; see `training.continuum.memory`.
             0 for none.
         memory_weights: Of what followed and of what came along; None for what is best on the validation requests.
-        memory_halve: Steps back after which an event's pairs count half.
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
@@ -130,7 +129,6 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     start: Literal["random", "spectral"] = "random"
     memory: Count = 0
     memory_weights: tuple[Weight, Weight] | None = None
-    memory_halve: Rate = 2.0
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     precision: Literal["float32", "bfloat16"] = "float32"

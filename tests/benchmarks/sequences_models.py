@@ -75,7 +75,7 @@ COLD_EPOCHS = 3
 
 ENCODERS: dict[str, EncoderParams] = {
     "amazon-clothing": msgspec.structs.replace(HISTORIES, epochs=4),
-    "yoochoose": msgspec.structs.replace(SESSIONS, memory_weights=(3.0, 20.0), memory_halve=1.0),
+    "yoochoose": msgspec.structs.replace(SESSIONS, memory_weights=(5.0, 5.0)),
     "diginetica": msgspec.structs.replace(
         SESSIONS,
         item_bias=False,

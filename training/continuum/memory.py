@@ -37,6 +37,9 @@ ALONG_REACH, ALONG_HALVE = 12, 4.0
 FOLLOW_DAMPING, ALONG_DAMPING = 2.0, 5.0
 """Added to what counts are divided by, so that a pair seen once is no certainty."""
 
+RECENCY = 2.0
+"""Steps back after which an event's row counts half."""
+
 GRID = (0.0, 1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Weights that are tried."""
 
@@ -59,15 +62,13 @@ class Memory(nn.Module):
     Args:
         size: V.
         width: Pairs kept for each item.
-        halve: Steps back after which an event's row counts half.
     """
 
     ids: Tensor
     weights: Tensor
 
-    def __init__(self, size: int, width: int, halve: float = 2.0):
+    def __init__(self, size: int, width: int):
         super().__init__()
-        self.halve = halve
         self.register_buffer("ids", torch.zeros(size + 1, width, dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(size + 1, width))
 
@@ -90,7 +91,7 @@ class Memory(nn.Module):
             item: int64[B, L] history; item 0 has no pairs.
             back: int64[B, L] steps before the latest one.
         """
-        share = torch.exp(back.to(self.weights.dtype) * (-math.log(2.0) / self.halve))
+        share = torch.exp(back.to(self.weights.dtype) * (-math.log(2.0) / RECENCY))
         return self.ids[item].flatten(1), (self.weights[item] * share.unsqueeze(2)).flatten(1)
 
 

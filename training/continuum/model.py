@@ -162,7 +162,7 @@ class Encoder(nn.Module):
             self.pointer_token = nn.Linear(dim, 1, bias=False)
             self.pointer_bias = RelativeBias(1, params)
             self._start_pointer(float(vocabulary.count.sum()))
-        self.memory = Memory(vocabulary.size, params.memory, params.memory_halve) if params.memory else None
+        self.memory = Memory(vocabulary.size, params.memory) if params.memory else None
 
     def _start_pointer(self, total: float) -> None:
         nn.init.zeros_(self.pointer_query.weight)

@@ -6,7 +6,6 @@ import itertools
 
 import msgspec
 import numpy as np
-import pytest
 import torch
 
 from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
@@ -75,11 +74,10 @@ def test_only_the_largest_pairs_are_kept() -> None:
             assert weight == 0 or np.isclose(total[item, other], weight)
 
 
-@pytest.mark.parametrize("halve", [2.0, 0.5])
-def test_the_rows_of_a_history_are_added_each_step_back_counting_less(halve: float) -> None:
+def test_the_rows_of_a_history_are_added_each_step_back_counting_less() -> None:
     found = sequences(HISTORIES)
     tables = memory.relations(found, find_steps(found).of, ITEMS)
-    model = encoder(msgspec.structs.replace(SMALL, memory=ITEMS, memory_halve=halve), items=ITEMS)
+    model = encoder(msgspec.structs.replace(SMALL, memory=ITEMS), items=ITEMS)
     assert model.memory is not None
     inputs = pack(found, np.arange(4), np.full(4, 12.0), 16)
     given = [torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age")]
@@ -93,7 +91,7 @@ def test_the_rows_of_a_history_are_added_each_step_back_counting_less(halve: flo
         wanted = np.zeros(ITEMS + 1)
         for back, step in enumerate(reversed(steps_of(history))):
             for item in step:
-                wanted += total[item] * 2.0 ** (-back / halve)
+                wanted += total[item] * 2.0 ** (-back / memory.RECENCY)
         np.testing.assert_allclose((with_it - without)[row].numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
