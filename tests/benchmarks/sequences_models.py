@@ -89,7 +89,7 @@ ENCODERS: dict[str, EncoderParams] = {
 """Sets that were tuned apart. Without attributes, and with most items bought a few times only, more is learned by heart.
 Sessions that state the memory's weights learn once, from everything, for all of their epochs. Both sets' weights were
 chosen on their validation sessions (diginetica's NDCG@10 there: 0.215 without memory, 0.220 with yoochoose's weights,
-0.224 with its own); diginetica's two epochs were not searched: the third and fourth of five add 2 % there."""
+0.224 with its own); diginetica's two epochs were not searched: of five, the third and fourth still add 3 % there."""
 
 EASE_RIDGE = {"users": 100.0, "sessions": 200.0}
 
