@@ -199,7 +199,7 @@ def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> E
     coarse = coarse_config(bench, folder)
     params = msgspec.structs.replace(
         coarse.params, weights=str(start), size=224, train_size=192, epochs=5, frozen=9, learning_rate=4e-4, crop=0.5,
-        dim=320, told=("type", "colour", "garment"),
+        dim=320, told=("type", "colour", "garment"), blend=0.5,
     )  # fmt: skip
     return msgspec.structs.replace(coarse, attributes=(*coarse.attributes, "garment"), params=params)
 
