@@ -144,4 +144,6 @@ def run(quick: bool, progress: Progress, words: Sequence[str] = ()) -> dict[str,
         measured |= {name: min(value, measured.get(name, value)) for name, value in alone.items()}
         setup |= {f"{part}_{name}": value for name, value in about.items()}
     left = {part: words for part, words in BEGINNINGS.items() if asked.part and part not in asked.part}
+    if asked.part and "self_first" not in measured:
+        left["catalogue"] = ("self_first",)
     return {"measured": measured, "setup": setup, "left": left}
