@@ -34,13 +34,14 @@ TOLD = ("type", "colour")
 DRAWN: dict[str, dict[str, Any]] = {
     "detector": {
         "trunk": "plain", "size": 256, "width": 64, "batch": 16, "steps": 900, "learning_rate": 0.002,
-        "average": 0.99, "check_every": 150, "box_weight": 4.0, "max_seconds": 300,
+        "average": 0.99, "check_every": 900, "box_weight": 4.0, "max_seconds": 300,
     },
     "embedder": {"size": 128, "train_size": 96, "epochs": 5, "crop": 0.6, "max_seconds": 150},
     "text": {"epochs": 20},
     "outfit": {"members": 2, "epochs": 6},
 }  # fmt: skip
-"""Parameters for drawn pictures: all four within ten minutes on two cores."""
+"""Parameters for drawn pictures: all four within ten minutes on two cores. The detector keeps its last weights: some
+dozens of drawings held out choose among checks by chance (AP50 on others 0.933 where they chose step 450, 0.970 at 600)."""
 
 PHOTOS: dict[str, dict[str, Any]] = {
     "detector": {"max_seconds": 3600},
