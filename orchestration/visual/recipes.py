@@ -34,7 +34,8 @@ TOLD = ("type", "colour")
 DRAWN: dict[str, dict[str, Any]] = {
     "detector": {
         "trunk": "plain", "size": 256, "width": 64, "batch": 16, "steps": 900, "learning_rate": 0.002,
-        "average": 0.99, "check_every": 900, "box_weight": 4.0, "max_seconds": 300,
+        "average": 0.99, "check_every": 150, "keep": "last", "box_weight": 4.0,
+        "max_seconds": 300,
     },
     "embedder": {"size": 128, "train_size": 96, "epochs": 5, "crop": 0.6, "max_seconds": 150},
     "text": {"epochs": 20},

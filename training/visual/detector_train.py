@@ -142,7 +142,8 @@ def _log(
         "Trunk": f"{told_trunk(params.trunk, params.weights)}, square of {params.size} px",
         "Learned from": ", ".join(f"{source.layout} (share {source.share:g})" for source in config.sources),
         "Steps": f"{len(learned.curves['loss_boxes'])} of {params.batch} views, {learned.seconds:.0f} s",
-        "Kept": f"running average of the weights at step {learned.best_step}, best on the validation part",
+        "Kept": f"running average of the weights at step {learned.best_step}"
+        + (", best on the validation part" if params.keep == "best" else ", the last"),
         "Code": tracking.code_version(),
     }
     text = report.card(config, numbers, rows, facts)

@@ -94,6 +94,22 @@ def test_a_session_that_ends_early_goes_on_to_the_same_end(drawn, tmp_path):
         assert np.allclose(value, again.network.state_dict()[name], atol=1e-6), name
 
 
+def test_the_last_weights_are_kept_where_that_is_wanted(drawn, tmp_path):
+    part = scenes.read_source("drawn-looks", drawn, 160)
+    found = {}
+    for keep in ("best", "last"):
+        params = DetectorParams(
+            trunk="plain", size=128, width=16, steps=4, batch=4, check_every=2, average=0.5, keep=keep
+        )
+        scores = iter((0.5, 0.1, 0.1))  # The first check is the best.
+        found[keep] = learn.learn(
+            [(1.0, part.learn)], params, lambda peaks, scores=scores: next(scores), tmp_path / keep, 3, print
+        )
+    assert (found["best"].best_step, found["last"].best_step) == (2, 4)
+    first, last = (found[keep].network.state_dict()["heat.1.weight"] for keep in ("best", "last"))
+    assert not np.allclose(first, last, atol=1e-6)
+
+
 def test_int8_answers_like_float(drawn, tmp_path):
     part = scenes.read_source("drawn-looks", drawn, 128)
     network = learn.open_network(DetectorParams(trunk="plain", size=128, width=16)).eval()

@@ -134,6 +134,8 @@ def learn(
             }, checkpoint)  # fmt: skip
             raise PausedError(f"left at step {step + 1} of {params.steps}; the same command goes on")
     best, best_step, kept = _checked(average, check, curves, best, best_step, kept, len(curves["loss_boxes"]))
+    if params.keep == "last":
+        best_step, kept = len(curves["loss_boxes"]), average.state_dict()
     average.load_state_dict(kept)
     return Learned(average, curves, best_step, before + time.monotonic() - started)
 

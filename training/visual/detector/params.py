@@ -5,7 +5,7 @@ Belongs here: config and its rules. Does not belong here: what every visual fami
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -48,7 +48,8 @@ class DetectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         weight_decay: AdamW, on matrices.
         box_weight: Of the boxes' loss.
         average: Decay of the running average of weights that is exported.
-        check_every: Steps between checks on the validation part; the best check is kept.
+        check_every: Steps between checks on the validation part.
+        keep: The weights of the ``best`` check, or the ``last``: where few pictures are held out, the best is chance.
         iou: Of a class's boxes, above which the weaker one is dropped by the caller.
         max_seconds: The schedule ends early, learning rate and all, once this much time is spent; 0 for never.
         session_seconds: A longer training is left after so long, to be taken up by the same command; 0 for never.
@@ -66,6 +67,7 @@ class DetectorParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     box_weight: Rate = 2.0
     average: Share = 0.998
     check_every: Positive = 500
+    keep: Literal["best", "last"] = "best"
     iou: Share = 0.6
     max_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     session_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
