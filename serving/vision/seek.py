@@ -171,9 +171,7 @@ def find_each(
     """
     if told_at[0] == told_at[1]:
         return search_each(index, vectors, shards, allowed, count)
-    seen = vectors.copy()
-    seen[:, slice(*told_at)] = 0
-    seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
+    seen = _seen(vectors, told_at)
     both = search_each(index, np.concatenate([vectors, seen]), [*shards, *shards], allowed, count)
     size = len(vectors)
     return [
@@ -182,13 +180,19 @@ def find_each(
     ]
 
 
+def _seen(vectors: NDArray[np.float32], told_at: tuple[int, int]) -> NDArray[np.float32]:
+    """Unit vectors of the same width with zeros where attributes are told."""
+    seen = vectors.copy()
+    seen[:, slice(*told_at)] = 0
+    seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
+    return seen
+
+
 def _same_first(
     index: Index, seen: NDArray[np.float32], found: Found, rows: NDArray[np.int64], told_at: tuple[int, int]
 ) -> Found:
     """Those of some rows that are of the very same picture, the most alike first, then what was found."""
-    parts = index.vectors[rows].copy()
-    parts[:, slice(*told_at)] = 0
-    alike = parts @ seen / np.maximum(np.linalg.norm(parts, axis=1), np.float32(1e-12))
+    alike = _seen(index.vectors[rows], told_at) @ seen
     order = np.lexsort((rows, -alike))
     same = order[alike[order] >= SAME_PICTURE]
     if not len(same):

@@ -146,7 +146,7 @@ def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors) -> fl
 
     A server looks for the very same picture by what is seen, whatever it is stated to be (`SAME_PICTURE`).
     """
-    seen = without_told(vectors, config.params.told_at) if config.params.told else vectors
+    seen = without_told(vectors, config.params.told_at)
     names = sorted({judge.gallery for judge in config.judges} or set(samples.sources))
     return float(np.concatenate([retrieval.finds_itself(seen[samples.of(name)]) for name in names]).mean())
 

@@ -116,7 +116,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                 "settings": {
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,
                     "attributes": {n: list(samples.values[n][: samples.learned[n]]) for n in config.attributes},
-                    "told": list(params.told), "told_at": list(params.told_at if params.told else (0, 0)),
+                    "told": list(params.told), "told_at": list(params.told_at),
                     "base": facts["Trunk"],
                     "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },
