@@ -82,7 +82,8 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         start: ``random``, or ``spectral``: from the co-occurrence of items (see `training.continuum.start`).
         memory: Pairs kept for each item in a sparse table that is added to the scores; see `training.continuum.memory`.
             0 for none.
-        memory_weights: Of what followed and of what came along; None for what is best on the validation requests.
+        memory_weights: Of what followed, of what came along and of what comes again; None for what is best on the
+            validation requests.
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
@@ -128,7 +129,7 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     average: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     start: Literal["random", "spectral"] = "random"
     memory: Count = 0
-    memory_weights: tuple[Weight, Weight] | None = None
+    memory_weights: tuple[Weight, Weight, Weight] | None = None
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     precision: Literal["float32", "bfloat16"] = "float32"

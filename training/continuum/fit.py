@@ -257,7 +257,7 @@ def weigh(encoder: Encoder, tables: memory.Tables, seen: Sequences, validation: 
         validation: Likewise.
     """
     if not len(validation.rows):
-        return 0.0, 0.0
+        return memory.NONE
     parts = list(scored(encoder, encoder.params, seen, validation))
 
     def quality(weights: memory.Weights) -> float:

@@ -3,8 +3,11 @@
 A network of few numbers learns what is common; what two rare items have to do with one another only counting can
 tell. The memory keeps for each item the items that *followed* it (share of its followers: a Markov chain) and those
 that came *along* with it (damped cosine: item-kNN), both weighed by their distance. The rows of the latest events
-are added to the network's scores, each step back counting less. How much each relation weighs is chosen on the
-validation requests, which the network has not learned from: weights learned from what the network has seen as
+are added to the network's scores, each step back counting less. What is added to other items is taken from those that
+come *again*, whose standing the network has learned without a memory: the item itself is a relation too, which gives
+it back (on Diginetica's validation sessions, for what had been seen but not last: MRR@20 0.27 without a memory, 0.35
+with the first two relations; for what had been seen last 0.89 and 0.80). How much each relation weighs is chosen on
+the validation requests, which the network has not learned from: weights learned from what the network has seen as
 well would trust the network too much and the memory too little (measured: +0.5 % instead of +3 % on clicks).
 
 Belongs here: counting, choosing weights, what is added. Does not belong here: the network (`model.py`), its training.
@@ -15,6 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +29,9 @@ from torch import Tensor, nn
 from training.continuum.data import Sequences
 from training.continuum.pairs import count_pairs
 
-RELATIONS = ("followed", "along")
-Tables = tuple[sp.csr_matrix, sp.csr_matrix]
-Weights = tuple[float, float]
+RELATIONS = ("followed", "along", "again")
+Tables = tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]
+Weights = tuple[float, float, float]
 """One of each relation, in this order."""
 
 FOLLOW_REACH, FOLLOW_HALVE = 5, 1.0
@@ -43,9 +47,12 @@ RECENCY = 2.0
 GRID = (0.0, 1.0, 3.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Weights that are tried."""
 
+ROUNDS = 4
+NONE: Weights = (0.0, 0.0, 0.0)
+
 
 def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> Tables:
-    """Both relations, float32[V + 1, V + 1] from an item (row) to another; arguments as of `count_pairs`."""
+    """All relations, float32[V + 1, V + 1] from an item (row) to another; arguments as of `count_pairs`."""
     follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE)
     total = np.asarray(follow.sum(axis=1)).ravel() + FOLLOW_DAMPING
     followed = sp.diags((1.0 / total).astype(np.float32)) @ follow
@@ -53,7 +60,13 @@ def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> T
     both = (along + along.T).tocoo()
     norm = np.sqrt(np.asarray(both.sum(axis=1)).ravel())
     share = both.data / (norm[both.row] * norm[both.col] + ALONG_DAMPING)
-    return followed.tocsr(), sp.csr_matrix((share.astype(np.float32), (both.row, both.col)), shape=both.shape)
+    known = np.unique(sequences.item[sequences.item > 0])
+    again = (np.ones(len(known), np.float32), (known, known))
+    return (
+        followed.tocsr(),
+        sp.csr_matrix((share.astype(np.float32), (both.row, both.col)), shape=both.shape),
+        sp.csr_matrix(again, shape=both.shape),
+    )
 
 
 class Memory(nn.Module):
@@ -75,7 +88,7 @@ class Memory(nn.Module):
     @torch.no_grad()
     def fill(self, tables: Tables, weights: Weights) -> None:
         """Keep the largest of the weighed sum of what `relations` gives."""
-        total = (tables[0] * np.float32(weights[0]) + tables[1] * np.float32(weights[1])).tocsr()
+        total = sum(table * np.float32(weight) for table, weight in zip(tables, weights, strict=True)).tocsr()
         row = np.repeat(np.arange(total.shape[0]), np.diff(total.indptr))
         order = np.lexsort((total.indices, -total.data, row))
         nth = np.arange(len(order)) - total.indptr[:-1][row]
@@ -96,14 +109,18 @@ class Memory(nn.Module):
 
 
 def choose(quality: Callable[[Weights], float]) -> Weights:
-    """The best weights, one relation after the other, twice.
+    """The best weights, one relation after the other, until none changes.
 
     Args:
         quality: Of weights, on the validation requests; the first best counts, so that less memory wins a tie.
     """
     asked = functools.cache(quality)
-    best: Weights = (0.0, 0.0)
-    for _ in range(2):
-        best = max(((weight, best[1]) for weight in GRID), key=asked)
-        best = max(((best[0], weight) for weight in GRID), key=asked)
+    best: Weights = NONE
+    for _ in range(ROUNDS):
+        before = best
+        for place in range(len(best)):
+            tried = [cast(Weights, (*best[:place], weight, *best[place + 1 :])) for weight in GRID]
+            best = max(tried, key=asked)
+        if best == before:
+            break
     return best

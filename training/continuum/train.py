@@ -127,7 +127,7 @@ def train(config: EncoderConfig, progress: Progress = lambda line: None) -> Bund
                 "vocabulary": shop.vocabulary.size,
                 "heads": learned.heads,
                 "best_epoch": learned.best,
-                "memory_weights": dict(zip(memory.RELATIONS, learned.weighed or (0.0, 0.0), strict=True)),
+                "memory_weights": dict(zip(memory.RELATIONS, learned.weighed or memory.NONE, strict=True)),
                 "curve": learned.curves,
                 "comparison": {name: value[0] for name, value in report.comparison(judged, numbers).items()},
             },

@@ -28,6 +28,9 @@ def steps_of(history: list[tuple[float, int]]) -> list[list[int]]:
     return [[item for _, item in group] for _, group in itertools.groupby(history, key=lambda one: one[0])]
 
 
+WEIGHTS = (2.0, 3.0, 0.5)
+
+
 def by_hand(reach: int, halve: float) -> np.ndarray:
     total = np.zeros((ITEMS + 1, ITEMS + 1))
     for history in HISTORIES:
@@ -43,7 +46,7 @@ def by_hand(reach: int, halve: float) -> np.ndarray:
 
 def test_pairs_are_counted_by_step_and_never_across_customers() -> None:
     found = sequences(HISTORIES)
-    followed, along = memory.relations(found, find_steps(found).of, ITEMS)
+    followed, along, again = memory.relations(found, find_steps(found).of, ITEMS)
     counts = by_hand(memory.FOLLOW_REACH, memory.FOLLOW_HALVE)
     share = counts / (counts.sum(axis=1, keepdims=True) + memory.FOLLOW_DAMPING)
     np.testing.assert_allclose(followed.toarray(), share, rtol=1e-6)
@@ -53,6 +56,8 @@ def test_pairs_are_counted_by_step_and_never_across_customers() -> None:
     np.testing.assert_allclose(
         along.toarray(), both / (np.outer(norm, norm) + memory.ALONG_DAMPING), rtol=1e-6
     )
+    seen = {item for history in HISTORIES for step in steps_of(history) for item in step if item}
+    np.testing.assert_array_equal(again.toarray(), np.diag([float(n in seen) for n in range(ITEMS + 1)]))
 
 
 def test_nothing_to_count_is_an_empty_memory() -> None:
@@ -64,9 +69,9 @@ def test_nothing_to_count_is_an_empty_memory() -> None:
 def test_only_the_largest_pairs_are_kept() -> None:
     found = sequences(HISTORIES)
     tables = memory.relations(found, find_steps(found).of, ITEMS)
-    total = 2.0 * tables[0].toarray() + 3.0 * tables[1].toarray()
+    total = sum(weight * table.toarray() for weight, table in zip(WEIGHTS, tables, strict=True))
     kept = memory.Memory(ITEMS, 2)
-    kept.fill(tables, (2.0, 3.0))
+    kept.fill(tables, WEIGHTS)
     for item in range(ITEMS + 1):
         best = np.sort(total[item])[::-1][:2]
         np.testing.assert_allclose(kept.weights[item].numpy(), best, rtol=1e-6)
@@ -82,11 +87,11 @@ def test_the_rows_of_a_history_are_added_each_step_back_counting_less() -> None:
     inputs = pack(found, np.arange(4), np.full(4, 12.0), 16)
     given = [torch.from_numpy(inputs[name]) for name in ("item", "action", "channel", "age")]
     with torch.no_grad():
-        model.memory.fill(tables, (0.0, 0.0))
+        model.memory.fill(tables, memory.NONE)
         without, _ = model(*given)
-        model.memory.fill(tables, (2.0, 3.0))
+        model.memory.fill(tables, WEIGHTS)
         with_it, _ = model(*given)
-    total = 2.0 * tables[0].toarray() + 3.0 * tables[1].toarray()
+    total = sum(weight * table.toarray() for weight, table in zip(WEIGHTS, tables, strict=True))
     for row, history in enumerate(HISTORIES):
         wanted = np.zeros(ITEMS + 1)
         for back, step in enumerate(reversed(steps_of(history))):
@@ -100,11 +105,11 @@ def test_weights_are_chosen_one_relation_after_the_other() -> None:
 
     def quality(weights: tuple[float, ...]) -> float:
         asked.append(weights)
-        return -abs(weights[0] - 10.0) - abs(weights[1] - 3.0)
+        return -abs(weights[0] - weights[2]) - abs(weights[1] - 3.0) - 2 * abs(weights[2] - 10.0)
 
-    assert memory.choose(quality) == (10.0, 3.0)
+    assert memory.choose(quality) == (10.0, 3.0, 10.0), "a later relation moves an earlier one"
     assert len(asked) == len(set(asked)), "nothing is asked twice"
-    assert memory.choose(lambda _: 0.5) == (0.0, 0.0), "what does not help is left out"
+    assert memory.choose(lambda _: 0.5) == memory.NONE, "what does not help is left out"
 
 
 def test_a_trained_encoder_remembers_pairs_that_its_validation_asks_for() -> None:
@@ -114,7 +119,7 @@ def test_a_trained_encoder_remembers_pairs_that_its_validation_asks_for() -> Non
     asked = loop.Validation(np.arange(40), np.full(40, 6.5), targets_of([[row[7][1]] for row in pairs]))
     params = msgspec.structs.replace(SMALL, epochs=1, pointer=False, learning_rate=1e-5)
 
-    def learn(memory: int, weights: tuple[float, float] | None = None) -> loop.Fit:
+    def learn(memory: int, weights: tuple[float, float, float] | None = None) -> loop.Fit:
         return loop.fit(
             found.until(6.5), vocabulary(), msgspec.structs.replace(params, memory=memory, memory_weights=weights),
             asked, seen=found, seed=0, progress=lambda line: None,
@@ -126,5 +131,5 @@ def test_a_trained_encoder_remembers_pairs_that_its_validation_asks_for() -> Non
     assert remembering.weighed[0] > 0
     before, after = (loop.validate(one.encoder, params, found, asked) for one in (plain, remembering))
     assert after > 0.99 > before
-    given = learn(8, (3.0, 0.0))
-    assert given.weighed == (3.0, 0.0)
+    given = learn(8, (3.0, 0.0, 0.0))
+    assert given.weighed == (3.0, 0.0, 0.0)
