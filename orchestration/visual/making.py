@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 INDEX_ARRAYS, LOOK_ARRAYS, MADE_FILE = "index.npz", "looks.npz", "index.json"
 GOLDEN_PICTURES, GOLDEN_SCENES = 4, 2
 SENTENCES = 4
+LEAST_STATED = 0.5
+"""Share of rows that have to tell what is stated of an attribute for their votes to count."""
 
 Progress = Callable[[str], None]
 
@@ -109,10 +111,18 @@ def build_index(settings: Settings, retailer: Retailer, progress: Progress = lam
     projected = (
         None if outfit is None else _projected(outfit, vectors, [product.slot for product in products])
     )
+    kinds = pictures.belongs == "type"
+    votes = not kinds and any((values >= 0).mean() >= LEAST_STATED for values in stated.values())
     built = build(
-        products, vectors, sha, projected, pictures.exact_limit, "type" if pictures.belongs == "type" else "product",
+        products,
+        vectors,
+        sha,
+        projected,
+        pictures.exact_limit,
+        "type" if kinds else "product",
+        votes,
         progress,
-    )  # fmt: skip
+    )
     arrays = built.arrays
     _write(settings.visual / INDEX_ARRAYS, arrays)
     counts = np.bincount(arrays["shard"], minlength=len(CLASSES))
@@ -153,6 +163,7 @@ def build_looks(settings: Settings, retailer: Retailer, progress: Progress = lam
     told = msgspec.convert(detector.details["settings"], DetectorSettings)
     embedder, embedder_graph, _ = _open_bundle(pathlib.Path(made.embedder), "embedder")
     crops = msgspec.convert(embedder.details["settings"], EmbedderSettings)
+    votes_at = crops.told_at if made.settings.votes else (0, 0)
     finder, describer = Graph(graph, 2), Graph(embedder_graph, 2)
     arrays = dict(np.load(settings.visual / INDEX_ARRAYS, allow_pickle=False))
     shown = catalogue.looks(settings)
@@ -172,7 +183,7 @@ def build_looks(settings: Settings, retailer: Retailer, progress: Progress = lam
             boxes.append(box)
             classes.append(number)
             scores.append(score)
-            found.append(_answers(arrays, vector, told.classes[number], pictures.answers))
+            found.append(_answers(arrays, vector, told.classes[number], pictures.answers, votes_at))
         if len(media) % 50 == 0:
             progress(f"looks: {len(media)} of {len(shown)}")
     width = max((len(ids) for ids, _ in found), default=0)
@@ -320,12 +331,23 @@ def _projected(
 
 
 def _answers(
-    arrays: dict[str, NDArray[Any]], vector: NDArray[np.float32], name: str, count: int
+    arrays: dict[str, NDArray[Any]],
+    vector: NDArray[np.float32],
+    name: str,
+    count: int,
+    votes_at: tuple[int, int],
 ) -> tuple[list[str], list[float]]:
-    """Products of a class that are nearest to a vector; of all classes where the class has none."""
+    """Products of a class that are nearest to a vector; of all classes where the class has none.
+
+    They vote for the numbers ``votes_at`` of the vector, where that is a part of it, as in a search.
+    """
+    from training.visual.telling import asked
+
     number = CLASSES.index(name)
     rows = np.flatnonzero(arrays["shard"] == number)
     rows = rows if len(rows) else np.arange(len(arrays["shard"]))
+    if votes_at[0] < votes_at[1]:
+        vector = asked(vector[None], arrays["vectors"][rows], votes_at)[0]
     similar = arrays["vectors"][rows] @ vector
     best = np.argsort(-similar, kind="stable")[:count]
     return arrays["product_id"][rows[best]].tolist(), [float(value) for value in similar[best]]

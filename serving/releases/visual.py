@@ -30,6 +30,7 @@ from contracts.visual import (
     TOKENIZER_FILE,
     DetectorSettings,
     EmbedderSettings,
+    IndexSettings,
     OutfitSettings,
     TextSettings,
 )
@@ -42,7 +43,7 @@ from serving.vision.index import Index
 from serving.vision.looks import Looks
 from serving.vision.models import Detector, Embedder, Outfit, TextTower, Visual
 
-Settings = TypeVar("Settings", DetectorSettings, EmbedderSettings, TextSettings, OutfitSettings)
+Settings = TypeVar("Settings", DetectorSettings, EmbedderSettings, IndexSettings, TextSettings, OutfitSettings)
 
 PIXELS = {"pixels": "tensor(uint8)"}
 BOXES = {"boxes": "tensor(float)", "scores": "tensor(float)", "classes": "tensor(int64)"}
@@ -94,7 +95,8 @@ def build_visual(verified: Verified, items: ItemTable, providers: Sequence[str] 
     embedder = Embedder(loader.session("embedder", EMBEDDER_FILE, PIXELS, VECTOR | attributes), embed)
     content = loader.file(EMBEDDER_FILE)
     digest = hashlib.sha256(content).hexdigest()
-    index = Index(read_arrays(INDEX_FILE, loader.file(INDEX_FILE)), digest, embed.dim, items)
+    votes = loader.settings("index", IndexSettings).votes
+    index = Index(read_arrays(INDEX_FILE, loader.file(INDEX_FILE)), digest, embed.dim, items, votes)
     visual = Visual(
         embedder=embedder,
         index=index,

@@ -67,9 +67,11 @@ class Index:
         embedder: sha256 of the embedder of the same release.
         dim: Width of its vectors.
         items: Items of the release.
+        votes: See `IndexSettings`.
 
     Attributes:
         size: Rows.
+        votes: Likewise.
         products: str list of N, the product of each row.
         vectors: float32[N, d], rows of one shard side by side.
         shards: Names of the shards.
@@ -88,7 +90,15 @@ class Index:
         TableError: An array is missing or of another shape, or the vectors were made by another embedder.
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], embedder: str, dim: int, items: ItemTable) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        embedder: str,
+        dim: int,
+        items: ItemTable,
+        votes: bool = False,
+    ) -> None:
+        self.votes = votes
         made_by = str(read_array(arrays, "embedder_sha256", "U", ()))
         if made_by != embedder:
             raise TableError(

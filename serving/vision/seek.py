@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.visual import SAME_PICTURE, WHOLE
+from contracts.visual import SAME_PICTURE, VOTERS, WHOLE, agree
 from serving.engine.items import Mask
 from serving.vision.boxes import Box, Detection, around, at_point, iou
 from serving.vision.decode import Photo, decode
@@ -27,7 +27,7 @@ NAMED = 0.2
 MOST_SAME = 8
 """Rows that may show the very same picture."""
 
-VOTERS = 10
+SHARD_VOTERS = 10
 """Nearest rows that vote for the shard of an item whose class nobody told."""
 
 
@@ -156,7 +156,8 @@ def find_each(
     """Search for several vectors, each in its own shard; rows of the very same picture come first.
 
     A row tells what the catalogue states of it, a photo what is believed: where they differ, other products would lie
-    nearer to a catalogue picture than its own. So it is looked for by what is seen alone as well.
+    nearer to a catalogue picture than its own. So it is looked for by what is seen alone first; and the rows that look
+    most alike say what the photo shows (`agree`) before it is looked for by everything.
 
     Args:
         index: The index.
@@ -172,12 +173,17 @@ def find_each(
     if told_at[0] == told_at[1]:
         return search_each(index, vectors, shards, allowed, count)
     seen = _seen(vectors, told_at)
-    both = search_each(index, np.concatenate([vectors, seen]), [*shards, *shards], allowed, count)
-    size = len(vectors)
-    return [
-        _same_first(index, vector, found, rows[:MOST_SAME], told_at)
-        for vector, found, (rows, _) in zip(seen, both[:size], both[size:], strict=True)
+    alike = [
+        _alike(index, one, rows, told_at)
+        for one, (rows, _) in zip(seen, search_each(index, seen, shards, allowed, MOST_SAME), strict=True)
     ]
+    asked, told = vectors, slice(*told_at)
+    if index.votes:
+        asked = vectors.copy()
+        for one, (rows, likeness) in zip(asked, alike, strict=True):
+            one[told] = agree(one[told], index.vectors[rows[:VOTERS], told], likeness[:VOTERS])
+    found = search_each(index, asked, shards, allowed, count)
+    return [_same_first(*pair) for pair in zip(found, alike, strict=True)]
 
 
 def _seen(vectors: NDArray[np.float32], told_at: tuple[int, int]) -> NDArray[np.float32]:
@@ -188,20 +194,25 @@ def _seen(vectors: NDArray[np.float32], told_at: tuple[int, int]) -> NDArray[np.
     return seen
 
 
-def _same_first(
-    index: Index, seen: NDArray[np.float32], found: Found, rows: NDArray[np.int64], told_at: tuple[int, int]
+def _alike(
+    index: Index, seen: NDArray[np.float32], rows: NDArray[np.int64], told_at: tuple[int, int]
 ) -> Found:
-    """Those of some rows that are of the very same picture, the most alike first, then what was found."""
+    """Some rows by how much of what is seen they share, the most alike first."""
     alike = _seen(index.vectors[rows], told_at) @ seen
     order = np.lexsort((rows, -alike))
-    same = order[alike[order] >= SAME_PICTURE]
-    if not len(same):
+    return rows[order], alike[order]
+
+
+def _same_first(found: Found, alike: Found) -> Found:
+    """Rows that look so alike that they are of the very same picture, then what was found."""
+    same = alike[1] >= SAME_PICTURE
+    if not same.any():
         return found
-    others = ~np.isin(found[0], rows[same])
-    likeness = np.maximum(alike[same], found[1].max(initial=0.0))
+    rows, others = alike[0][same], ~np.isin(found[0], alike[0][same])
+    likeness = np.maximum(alike[1][same], found[1].max(initial=0.0))
     count = len(found[0])
     return (
-        np.concatenate([rows[same], found[0][others]])[:count],
+        np.concatenate([rows, found[0][others]])[:count],
         np.concatenate([likeness, found[1][others]])[:count],
     )
 
@@ -249,7 +260,7 @@ def _shard(index: Index, found: Detection, vector: NDArray[np.float32], allowed:
     """The shard that answers for an item: its class's, or where nobody told it, that of most of its nearest."""
     if found.label:
         return index.searched(found.label)
-    ((rows, _),) = index.search(vector[None], "", allowed, VOTERS)
+    ((rows, _),) = index.search(vector[None], "", allowed, SHARD_VOTERS)
     if not len(rows):
         return ""
     votes = np.bincount(index.shard[rows], minlength=len(index.shards))

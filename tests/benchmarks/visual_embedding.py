@@ -243,8 +243,8 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             judge("phone_to_products_p10_garment", "precision", "phone", "products", "garment", weight=0.2),
         ),
         params=EmbedderParams(
-            trunk="lite2", size=192, train_size=160, epochs=10, frozen=12, batch=64, crop=0.45, attribute_weight=0.5,
-            validation=0.05, max_seconds=4 * 3600.0,
+            trunk="lite2", size=192, train_size=160, epochs=10, frozen=12, batch=64, crop=0.35, attribute_weight=0.5,
+            smoothing=0.1, attribute_smoothing=0.1, dropout=0.3, validation=0.05, max_seconds=4 * 3600.0,
         ),
     )  # fmt: skip
 

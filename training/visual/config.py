@@ -154,6 +154,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         margin: Of the loss.
         smoothing: Share of a label that goes to all other classes, of ``softmax``.
         attribute_weight: Of the attribute heads' cross-entropy.
+        attribute_smoothing: As ``smoothing``, of the attribute heads.
         words_weight: Of the contrast between pictures and their words.
         dropout: Of pooled features.
         average: Decay of the running average of the weights that is exported; 0 exports the last weights.
@@ -189,6 +190,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     margin: AtLeastZero = 0.1
     smoothing: Share = 0.0
     attribute_weight: AtLeastZero = 0.3
+    attribute_smoothing: Share = 0.0
     words_weight: AtLeastZero = 0.5
     dropout: Share = 0.2
     average: Share = 0.98

@@ -67,7 +67,10 @@ class Aims:
         for name, code in self.heads.items():
             if (code[at] >= 0).any():
                 loss = loss + self.params.attribute_weight * nn.functional.cross_entropy(
-                    parts.attributes[name], code[at], ignore_index=-1
+                    parts.attributes[name],
+                    code[at],
+                    ignore_index=-1,
+                    label_smoothing=self.params.attribute_smoothing,
                 )
         if self.sentence is not None:
             loss = loss + self.params.words_weight * self.words(whole, self.sentence[at])

@@ -19,7 +19,7 @@ from training.evaluation import retrieval
 from training.visual.config import EmbedderConfig, EmbedderParams, Judge
 from training.visual.embedder_data import LEARN, TEST, VALIDATE, Ints, Samples
 from training.visual.embedder_export import embed
-from training.visual.telling import restate, without_told
+from training.visual.telling import asked, restate, without_told
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(1, 15))
 TOLD_SHARES = tuple(round(0.1 * step, 2) for step in range(7))
@@ -56,6 +56,25 @@ class Answers:
     def mean(self) -> float:
         """The judge's number."""
         return float(self.value.mean()) if len(self.value) else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Vectors as they stand in an index.
+
+    Attributes:
+        vectors: float32[N, d] of all rows.
+        told_at: First and last (exclusive) number of the part that tells attributes.
+        states: Sources whose rows tell what a catalogue states, and so have a vote in what a photo shows.
+    """
+
+    vectors: Vectors
+    told_at: tuple[int, int]
+    states: frozenset[str]
+
+    def asked(self, vectors: Vectors, source: str, rows: Ints) -> Vectors:
+        """Vectors float32[Q, d] of photos as a server asks those rows of a source with them."""
+        return asked(vectors, self.vectors[rows], self.told_at) if source in self.states else vectors
 
 
 class Shares(NamedTuple):
@@ -122,7 +141,7 @@ def reshare(vectors: Vectors, params: EmbedderParams, old: Shares, new: Shares) 
     )
 
 
-def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vectors]) -> Vectors:
+def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vectors]) -> Gallery:
     """Vectors as they stand in an index: those of a catalogue tell what it states (`Source.stated`).
 
     Args:
@@ -138,7 +157,11 @@ def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vec
         for name in set(source.stated) & set(params.told):
             values = samples.labels[name][rows]
             stated[name][rows] = np.where(values < samples.learned[name], values, -1)
-    return restate(outputs["embedding"], params.told, params.told_at, logits, stated)
+    return Gallery(
+        restate(outputs["embedding"], params.told, params.told_at, logits, stated),
+        params.told_at,
+        frozenset(source.name for source in config.sources if set(source.stated) & set(params.told)),
+    )
 
 
 def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors) -> float:
@@ -152,7 +175,7 @@ def self_first(samples: Samples, config: EmbedderConfig, vectors: Vectors) -> fl
 
 
 def judged(
-    samples: Samples, judge: Judge, vectors: Vectors, part: int, index: Vectors | None = None
+    samples: Samples, judge: Judge, vectors: Vectors, part: int, index: Gallery | None = None
 ) -> Answers:
     """Ask one judge.
 
@@ -160,7 +183,7 @@ def judged(
         samples: All pictures.
         judge: Who is asked.
         vectors: float32[N, d] of all rows, as queries.
-        index: Likewise as galleries, see `as_index`; the same if there is no other.
+        index: What galleries are, see `as_index`; the same vectors if there is no other.
         part: Split of the queries, TEST or VALIDATE; rows of it are never in the queries' own gallery.
     """
     codes, _ = samples.joint(judge.labels)
@@ -170,8 +193,10 @@ def judged(
     if judge.gallery == judge.queries:
         hidden = (TEST,) if part == TEST else (TEST, VALIDATE)
         gallery = gallery[~np.isin(samples.split[gallery], hidden)]
-    rows_of_index = (vectors if index is None else index)[gallery]
-    near, similarity = retrieval.nearest(vectors[queries], rows_of_index, max(judge.k, SHOWN))
+    asking, rows_of_index = vectors[queries], vectors[gallery]
+    if index is not None:
+        asking, rows_of_index = index.asked(asking, judge.gallery, gallery), index.vectors[gallery]
+    near, similarity = retrieval.nearest(asking, rows_of_index, max(judge.k, SHOWN))
     shown = gallery[near]
     found, similarity = shown[:, : judge.k], similarity[:, : judge.k]
     if not len(queries):
@@ -214,8 +239,9 @@ def choose_shares(
         return wanted[0], tried
     vectors, index = outputs["embedding"], as_index(samples, config, outputs)
     for new in wanted:
-        asked, rows = reshare(vectors, params, old, new), reshare(index, params, old, new)
-        means = [judged(samples, judge, asked, VALIDATE, rows).mean for judge in weighing]
+        asking = reshare(vectors, params, old, new)
+        rows = dataclasses.replace(index, vectors=reshare(index.vectors, params, old, new))
+        means = [judged(samples, judge, asking, VALIDATE, rows).mean for judge in weighing]
         tried[new] = float(np.average(means, weights=[judge.weight for judge in weighing]))
     best = max(tried.values())
     return min(

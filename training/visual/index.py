@@ -98,6 +98,7 @@ def build(
     projected: Vectors | None = None,
     exact_limit: int = 100_000,
     meaning: str = "product",
+    votes: bool = False,
     progress: Progress = lambda line: None,
 ) -> Built:
     """Lay out an index.
@@ -109,6 +110,7 @@ def build(
         projected: ``float32[N, p]``, or None without an outfit model.
         exact_limit: Shards with more rows get cells.
         meaning: What a row is, see `IndexSettings`.
+        votes: Whether rows tell what is stated, likewise.
         progress: Receives a line per shard with cells.
 
     Raises:
@@ -145,7 +147,7 @@ def build(
         **_cell_arrays(shard[order], cell[order], made, vectors.shape[1]),
     }  # fmt: skip
     settings = IndexSettings(
-        products=size, dim=vectors.shape[1], exact_limit=exact_limit, meaning=meaning,
+        products=size, dim=vectors.shape[1], exact_limit=exact_limit, meaning=meaning, votes=votes,
         cells={CLASSES[number]: cells.probes for number, cells in made},
     )  # fmt: skip
     return Built(arrays, settings, order, recalls)

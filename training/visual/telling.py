@@ -4,6 +4,8 @@ A part of a vector tells attributes (`embedder_model.py`). Of a shopper's photo 
 catalogue states them, so its row of an index tells those, in the same directions: one dot product then also weighs how
 probable a photo finds a product's stated type and colour.
 
+A product's neighbours know more of a photo than the photo alone: `asked` lets them vote.
+
 Belongs here: that part of vectors that were made already. Does not belong here: the network, who states what.
 """
 
@@ -14,6 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from contracts.visual import VOTERS, agree
+from training.evaluation.retrieval import nearest
 from training.visual.embedder_model import directions
 
 Vectors = npt.NDArray[np.float32]
@@ -66,6 +70,21 @@ def restate(
         )
     out = vectors.copy()
     out[:, part] = length * _unit(known)
+    return out
+
+
+def asked(vectors: Vectors, index: Vectors, told_at: tuple[int, int]) -> Vectors:
+    """Vectors of photos as a server asks an index with them whose rows tell what is stated; see `agree`.
+
+    Args:
+        vectors: ``float32[Q, d]`` of length 1, as the graph made them.
+        index: ``float32[N, d]``, see `restate`.
+        told_at: First and last (exclusive) number of the part that tells.
+    """
+    part, out = slice(*told_at), vectors.copy()
+    near, alike = nearest(without_told(vectors, told_at), without_told(index, told_at), VOTERS)
+    for row, (rows, similar) in enumerate(zip(near, alike, strict=True)):
+        out[row, part] = agree(vectors[row, part], index[rows, part], similar)
     return out
 
 

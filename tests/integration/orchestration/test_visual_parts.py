@@ -294,6 +294,7 @@ def test_the_index_tells_the_colours_that_the_catalogue_states(
     _bundle(settings, "embedder", {"embedder": graph}, told, sha256=hashlib.sha256(graph).hexdigest())
     made = making.build_index(settings, retailer)
     assert made.stated == {"colour": pytest.approx(27 / 28)}
+    assert made.settings.votes
     arrays = np.load(settings.visual / making.INDEX_ARRAYS, allow_pickle=False)
     rows = {
         number: arrays["vectors"][arrays["product_id"].tolist().index(key(number))] for number in (10, 12, 13)

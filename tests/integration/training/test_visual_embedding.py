@@ -169,7 +169,9 @@ def test_an_index_tells_the_types_that_the_catalogue_states(embedder: pathlib.Pa
     samples = read_samples(config.sources, config.params, pathlib.Path(config.home), config.seed)
     rows = samples.of("catalogue")
     outputs = embed_rows(open_session(embedder / "embedder.onnx"), samples, np.arange(len(samples)))
-    believed, stated = outputs["embedding"], as_index(samples, config, outputs)
+    believed, index = outputs["embedding"], as_index(samples, config, outputs)
+    assert index.states == {"catalogue"}
+    stated = index.vectors
     assert np.allclose(np.linalg.norm(stated, axis=1), 1, atol=1e-5)
     assert np.array_equal(
         np.delete(stated, slice(160, 192), axis=1), np.delete(believed, slice(160, 192), axis=1)
@@ -184,9 +186,7 @@ def test_an_index_tells_the_types_that_the_catalogue_states(embedder: pathlib.Pa
     assert np.allclose(built, stated[rows], atol=1e-4)
     # The bundle's numbers are of such an index, in which every picture still finds itself.
     (judge,) = (judge for judge in config.judges if judge.name == "type_p_at_10")
-    assert bundle.metrics["type_p_at_10"] == pytest.approx(
-        judged(samples, judge, believed, TEST, stated).mean
-    )
+    assert bundle.metrics["type_p_at_10"] == pytest.approx(judged(samples, judge, believed, TEST, index).mean)
     assert self_first(samples, config, believed) == 1.0
 
 

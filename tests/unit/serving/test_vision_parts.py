@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from contracts.events import ACTIONS
+from contracts.visual import VOTERS, agree
 from serving.engine.items import ItemTable, TableError
 from serving.profiles.history import History, make_history, size_key
 from serving.vision import boxes
@@ -31,6 +32,7 @@ from serving.vision.words import Lexicon, understand
 from tests.integration.serving import seeing, synthetic
 from tests.integration.serving.synthetic import item_arrays
 from training.visual import decode as training_decode
+from training.visual import telling
 
 ITEMS = ItemTable(item_arrays())
 GRAPH = seeing.embedder_graph().SerializeToString()
@@ -288,6 +290,47 @@ def test_the_very_same_picture_comes_first_whatever_it_is_stated_to_be() -> None
     allowed[3] = False  # It may not be shown.
     assert find_each(index, photos, ["", ""], allowed, 10, told_at)[0][0].tolist()[0] == 7
     assert len(find_each(index, photos, ["", ""], ~allowed & False, 10, told_at)[0][0]) == 0
+
+
+def test_what_looks_most_alike_says_what_a_photo_shows() -> None:
+    """A photo is believed to show one type; the five rows nearest to what is seen are stated to be of another."""
+    told_at, share, size = (40, seeing.DIM), 0.6, INDEX.size
+    rng = np.random.default_rng(5)
+    believed, stated_as = np.eye(8, dtype=np.float32)[:2]
+    looks = rng.standard_normal((size, 40)).astype(np.float32)
+    own = rng.standard_normal(40).astype(np.float32)
+    near = np.arange(10, 10 + VOTERS)
+    looks[near] = own + 0.4 * looks[near]
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    stated = np.where(np.isin(np.arange(size), [*near, 0, 1])[:, None], stated_as, believed)
+    vectors = np.concatenate([np.sqrt(1 - share) * looks, np.sqrt(share) * stated], axis=1).astype(np.float32)
+    shown = np.concatenate([np.sqrt(1 - share) * own / np.linalg.norm(own), np.sqrt(share) * believed])[None]
+    shown = shown.astype(np.float32)
+    allowed = np.ones(size, np.bool_)
+
+    def found(votes: bool) -> tuple[list[int], np.ndarray]:
+        index = Index(ARRAYS | {"vectors": vectors}, EMBEDDER, seeing.DIM, ITEMS, votes)
+        ((rows, similar),) = find_each(index, shown.copy(), [""], allowed, 7, told_at)
+        return rows.tolist(), similar
+
+    rows, similar = found(votes=True)
+    assert set(rows) == {*near.tolist(), 0, 1}, "then all of that type, whatever was believed"
+    assert not {0, 1} & set(found(votes=False)[0])
+    # Training asks the same when it judges an embedder.
+    told = telling.asked(shown, vectors, told_at)
+    assert np.linalg.norm(told[0, 40:]) == pytest.approx(np.sqrt(share), abs=1e-5)
+    np.testing.assert_array_equal(told[0, :40], shown[0, :40])
+    np.testing.assert_allclose(similar, vectors[rows] @ told[0], atol=1e-5)
+
+
+def test_votes_count_by_nearness_beside_what_is_believed() -> None:
+    believed, one, other = np.eye(3, dtype=np.float32)
+    apart = 0.05
+    told = agree(2 * believed, np.stack([2 * one, 2 * other]), np.array([0.9, 0.9 - apart], np.float32))
+    second = np.exp(-1)
+    wanted = np.array([0.5, 1 / (1 + second), second / (1 + second)])
+    np.testing.assert_allclose(told, 2 * wanted / np.linalg.norm(wanted), rtol=1e-5)
+    np.testing.assert_array_equal(agree(believed, np.zeros((0, 3), np.float32), np.zeros(0)), believed)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0.01, 0.5))
