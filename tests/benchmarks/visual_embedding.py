@@ -32,8 +32,8 @@ from training.visual.config import (
 )
 
 MEASURES = (
-    "tests/benchmarks/visual_embedding.py", "training/evaluation/retrieval.py", "training/visual/decode.py",
-    "training/visual/embedder_data.py", "training/visual/embedder_export.py", "training/visual/embedder_judge.py",
+    "contracts/visual.py", "tests/benchmarks/visual_embedding.py", "training/evaluation/retrieval.py",
+    "training/visual/decode.py", "training/visual/embedder_data.py", "training/visual/embedder_export.py", "training/visual/embedder_judge.py",
     "training/visual/pictures.py", "training/visual/telling.py",
 )  # fmt: skip
 
