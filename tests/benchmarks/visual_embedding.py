@@ -33,8 +33,8 @@ from training.visual.config import (
 
 MEASURES = (
     "contracts/visual.py", "tests/benchmarks/visual_embedding.py", "training/evaluation/retrieval.py",
-    "training/visual/decode.py", "training/visual/embedder_data.py", "training/visual/embedder_export.py", "training/visual/embedder_judge.py",
-    "training/visual/pictures.py", "training/visual/telling.py",
+    "training/visual/decode.py", "training/visual/embedder_data.py", "training/visual/embedder_export.py",
+    "training/visual/embedder_judge.py", "training/visual/pictures.py", "training/visual/telling.py",
 )  # fmt: skip
 
 GARMENTS = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
