@@ -114,6 +114,7 @@ def report(replies: list[Reply], graphs: Graphs) -> dict[str, Any]:
             "photo": f"{WIDTH} x {HEIGHT} JPEG, {len(graphs.photo) / 1e6:.1f} MB",
             "requests": len(replies),
             "embedder_input": graphs.embedding["size"],
+            "told": list(graphs.embedding.get("told", ())),
             "detector_input": graphs.detecting["size"],
             "step_p50_ms": {
                 step: round(float(np.median([reply.server_timing.get(step, 0.0) for reply in replies])), 2)
@@ -172,10 +173,17 @@ def untrained_graphs(folder: pathlib.Path) -> Graphs:
     from training.visual.embedder_model import Embedder
     from training.visual.trunk import make_trunk
 
-    seeing, finding = EmbedderParams(), DetectorParams()
+    seeing, finding = EmbedderParams(dim=320, told=("type", "colour")), DetectorParams()
     attributes = {"colour": 12, "pattern": 6, "type": 39}
     values = {name: [f"{name} {place}" for place in range(size)] for name, size in attributes.items()}
-    embedder = Embedder(make_trunk("imagenet"), seeing.dim, seeing.colour_dim, attributes).eval()
+    embedder = Embedder(
+        make_trunk("imagenet"),
+        seeing.dim,
+        seeing.colour_dim,
+        attributes,
+        told=seeing.told,
+        told_dim=seeing.told_dim,
+    ).eval()
     export_embedder(embedder, seeing.size, folder / "embedder.onnx")
     detector = Network(Levels("lite0", "imagenet"), len(names.CLASSES), finding.size, finding.width).eval()
     export(detector, folder / "plain.onnx")
@@ -184,10 +192,11 @@ def untrained_graphs(folder: pathlib.Path) -> Graphs:
         (folder / "detector.onnx").read_bytes(),
         (folder / "embedder.onnx").read_bytes(),
         {"size": finding.size, "classes": list(names.CLASSES), "threshold": 0.3, "iou": 0.6},
-        {"size": seeing.size, "dim": seeing.dim, "margin": seeing.box_margin, "attributes": values},
-        "untrained, of the shape that training exports",
+        {"size": seeing.size, "dim": seeing.dim, "margin": seeing.box_margin, "attributes": values,
+         "told": list(seeing.told), "told_at": list(seeing.told_at)},
+        "untrained, of the shape that training on photos exports",
         photograph(1),
-    )
+    )  # fmt: skip
 
 
 def five_boxes(content: bytes) -> bytes:
@@ -274,7 +283,11 @@ def install(home: pathlib.Path, graphs: Graphs) -> None:
     for path, content in files.items():
         (folder / path).write_bytes(content)
     manifest = read_manifest((folder / "manifest.json").read_bytes())
-    settings = {"detector": graphs.detecting, "embedder": graphs.embedding}
+    settings = {
+        "detector": graphs.detecting, "embedder": graphs.embedding,
+        "index": {"products": PRODUCTS, "dim": graphs.embedding["dim"], "exact_limit": 100_000,
+                  "votes": bool(graphs.embedding.get("told"))},
+    }  # fmt: skip
     parts = {
         "detector": names.DETECTOR_FILE, "embedder": names.EMBEDDER_FILE, "index": names.INDEX_FILE,
         "golden_visual": names.GOLDEN_FILE,
