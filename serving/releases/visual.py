@@ -43,7 +43,9 @@ from serving.vision.index import Index
 from serving.vision.looks import Looks
 from serving.vision.models import Detector, Embedder, Outfit, TextTower, Visual
 
-Settings = TypeVar("Settings", DetectorSettings, EmbedderSettings, IndexSettings, TextSettings, OutfitSettings)
+Settings = TypeVar(
+    "Settings", DetectorSettings, EmbedderSettings, IndexSettings, TextSettings, OutfitSettings
+)
 
 PIXELS = {"pixels": "tensor(uint8)"}
 BOXES = {"boxes": "tensor(float)", "scores": "tensor(float)", "classes": "tensor(int64)"}
