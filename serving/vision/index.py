@@ -9,6 +9,7 @@ Belongs here: loading, checks, masks, search. Does not belong here: vectors (`mo
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -246,16 +247,43 @@ class Index:
         return [best_rows(rows, similar, count) for rows, similar in found]
 
     def _exactly(self, vectors: NDArray[np.float32], part: slice, allowed: Mask, count: int) -> list[Found]:
+        sweep = self._sweep(part, allowed)
+        similar = sweep.dots(vectors, slice(0, vectors.shape[1]))
+        return [best_rows(sweep.rows, similar[:, place], count) for place in range(len(vectors))]
+
+    def sweep(self, shard: str, allowed: Mask) -> Sweep | None:
+        """The allowed rows of a shard (empty name: of all), to be scored; None where cells are looked at instead."""
+        if not shard:
+            return None if self._cells else self._sweep(slice(0, self.size), allowed)
+        number = self.shards.index(shard)
+        return None if number in self._cells else self._sweep(self._slices[number], allowed)
+
+    def _sweep(self, part: slice, allowed: Mask) -> Sweep:
         rows = np.flatnonzero(allowed[part]) + part.start
-        if not len(rows):
-            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(vectors)
         # Reading a contiguous block is faster than gathering rows, unless the filter leaves few.
-        if 4 * len(rows) > _length(part):
-            similar = self.vectors[part] @ vectors.T
-            similar = similar[rows - part.start] if len(rows) < _length(part) else similar
-        else:
-            similar = self.vectors[rows] @ vectors.T
-        return [best_rows(rows, similar[:, place], count) for place in range(len(vectors))]
+        if 4 * len(rows) <= _length(part):
+            return Sweep(rows, self.vectors[rows], None)
+        return Sweep(rows, self.vectors[part], rows - part.start if len(rows) < _length(part) else None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep:
+    """Rows of the index that are all scored.
+
+    Attributes:
+        rows: int64[M].
+        block: float32[M', d], in which they lie.
+        places: int64[M], where in it; None where it is them.
+    """
+
+    rows: NDArray[np.int64]
+    block: NDArray[np.float32]
+    places: NDArray[np.int64] | None
+
+    def dots(self, vectors: NDArray[np.float32], columns: slice) -> NDArray[np.float32]:
+        """float32[M, Q], dot products of some columns of the rows and of vectors float32[Q, d]."""
+        similar: NDArray[np.float32] = self.block[:, columns] @ vectors[:, columns].T
+        return similar if self.places is None else similar[self.places]
 
 
 def best_rows(rows: NDArray[np.int64], similar: NDArray[np.float32], count: int) -> Found:

@@ -15,7 +15,7 @@ from contracts.visual import SAME_PICTURE, VOTERS, WHOLE, agree
 from serving.engine.items import Mask
 from serving.vision.boxes import Box, Detection, around, at_point, iou
 from serving.vision.decode import Photo, decode
-from serving.vision.index import Found, Index, Wish, best_rows
+from serving.vision.index import Found, Index, Sweep, Wish, best_rows
 from serving.vision.models import Spent, Trait, Visual
 
 SAME_PLACE = 0.75
@@ -172,18 +172,59 @@ def find_each(
     """
     if told_at[0] == told_at[1]:
         return search_each(index, vectors, shards, allowed, count)
+    answers: dict[int, Found] = {}
+    for shard in dict.fromkeys(shards):
+        places = [place for place, other in enumerate(shards) if other == shard]
+        sweep = index.sweep(shard, allowed)
+        if sweep is None:
+            found = _find(index, vectors[places], shard, allowed, count, told_at)
+        else:
+            found = _find_exactly(index, sweep, vectors[places], count, told_at)
+        answers.update(zip(places, found, strict=True))
+    return [answers[place] for place in range(len(shards))]
+
+
+def _find(
+    index: Index,
+    vectors: NDArray[np.float32],
+    shard: str,
+    allowed: Mask,
+    count: int,
+    told_at: tuple[int, int],
+) -> list[Found]:
+    """Two searches of a shard: by what is seen, then by everything."""
     seen = _seen(vectors, told_at)
-    alike = [
-        _alike(index, one, rows, told_at)
-        for one, (rows, _) in zip(seen, search_each(index, seen, shards, allowed, MOST_SAME), strict=True)
-    ]
-    asked, told = vectors, slice(*told_at)
-    if index.votes:
-        asked = vectors.copy()
-        for one, (rows, likeness) in zip(asked, alike, strict=True):
-            one[told] = agree(one[told], index.vectors[rows[:VOTERS], told], likeness[:VOTERS])
-    found = search_each(index, asked, shards, allowed, count)
+    near = index.search(seen, shard, allowed, MOST_SAME)
+    alike = [_alike(index, one, rows, told_at) for one, (rows, _) in zip(seen, near, strict=True)]
+    found = index.search(_asked(index, vectors, alike, told_at), shard, allowed, count)
     return [_same_first(*pair) for pair in zip(found, alike, strict=True)]
+
+
+def _find_exactly(
+    index: Index, sweep: Sweep, vectors: NDArray[np.float32], count: int, told_at: tuple[int, int]
+) -> list[Found]:
+    """As `_find`, reading each row once: what is seen of it counts in both searches."""
+    before, after = slice(0, told_at[0]), slice(told_at[1], vectors.shape[1])
+    by_sight = sweep.dots(vectors, before) + sweep.dots(vectors, after)
+    alike = [
+        _alike(index, one, best_rows(sweep.rows, by_sight[:, place], MOST_SAME)[0], told_at)
+        for place, one in enumerate(_seen(vectors, told_at))
+    ]
+    similar = by_sight + sweep.dots(_asked(index, vectors, alike, told_at), slice(*told_at))
+    found = [best_rows(sweep.rows, similar[:, place], count) for place in range(len(vectors))]
+    return [_same_first(*pair) for pair in zip(found, alike, strict=True)]
+
+
+def _asked(
+    index: Index, vectors: NDArray[np.float32], alike: Sequence[Found], told_at: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Vectors that tell what the rows that look most alike are stated to be, where an index has them vote."""
+    if not index.votes:
+        return vectors
+    asked, told = vectors.copy(), slice(*told_at)
+    for one, (rows, likeness) in zip(asked, alike, strict=True):
+        one[told] = agree(one[told], index.vectors[rows[:VOTERS], told], likeness[:VOTERS])
+    return asked
 
 
 def _seen(vectors: NDArray[np.float32], told_at: tuple[int, int]) -> NDArray[np.float32]:

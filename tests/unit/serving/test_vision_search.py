@@ -194,6 +194,28 @@ def test_what_looks_most_alike_says_what_a_photo_shows() -> None:
     np.testing.assert_allclose(similar, vectors[rows] @ told[0], atol=1e-5)
 
 
+@given(st.integers(0, 1_000), st.sampled_from([0.02, 0.4, 1.0]), st.booleans(), st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_one_reading_of_a_shard_finds_what_two_searches_find(
+    seed: int, share: float, votes: bool, count: int
+) -> None:
+    """Shards that are searched exactly are read once; cut ones are searched twice, which is the oracle here."""
+    told_at, rng = (16, 24), np.random.default_rng(seed)
+    vectors = rng.normal(size=(INDEX.size, seeing.DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    photos = np.concatenate([vectors[:1], rng.normal(size=(3, seeing.DIM)).astype(np.float32)])
+    photos /= np.linalg.norm(photos, axis=1, keepdims=True)
+    index = Index(ARRAYS | {"vectors": vectors}, EMBEDDER, seeing.DIM, ITEMS, votes)
+    shards = ["", index.shards[0], "", index.shards[1]]
+    allowed = rng.random(index.size) < share
+    once = find_each(index, photos, shards, allowed, count, told_at)
+    index.sweep = lambda shard, allowed: None  # type: ignore[method-assign]
+    twice = find_each(index, photos, shards, allowed, count, told_at)
+    for (rows, similar), (others, alike) in zip(once, twice, strict=True):
+        assert rows.tolist() == others.tolist()
+        np.testing.assert_allclose(similar, alike, atol=1e-6)
+
+
 def test_votes_count_by_nearness_beside_what_is_believed() -> None:
     believed, one, other = np.eye(3, dtype=np.float32)
     apart = 0.05
