@@ -84,6 +84,10 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             0 for none.
         memory_weights: Of what followed, of what came along and of what comes again; None for what is best on the
             validation requests.
+        fade: Share of the time that is learned from after which what the memory and the trend count counts half; 0
+            for never.
+        trend: How much an item's score follows what is in demand lately (`training.continuum.trend`); with ``fade``.
+        members: Encoders that are trained, from one seed each, and answer as one; see `training.continuum.ensemble`.
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
@@ -130,6 +134,9 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     start: Literal["random", "spectral"] = "random"
     memory: Count = 0
     memory_weights: tuple[Weight, Weight, Weight] | None = None
+    fade: Share = 0.0
+    trend: Weight = 0.0
+    members: Positive = 1
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -270,6 +277,10 @@ def check_config(config: TrainingConfig) -> None:
     if isinstance(config, EncoderConfig):
         _check_names("content", config.params.content, CONTENT_FIELDS)
         _check_names("target_actions", config.params.target_actions, ACTIONS)
+        if config.params.trend and not config.params.fade:
+            raise ConfigError(
+                f"`$.params.trend` is {config.params.trend:g}; expected 0, or a 'fade' that says what is late"
+            )
 
 
 def _check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:

@@ -54,7 +54,7 @@ class Inference(nn.Module):
         self.encoder = encoder
         self.heads = frozenset(heads)
         with torch.no_grad():
-            ids = torch.arange(encoder.items.own.num_embeddings)
+            ids = torch.arange(encoder.items.rows)
             table, bias = encoder.items(ids), encoder.items.bias(ids)
             table[0], bias[0] = 0.0, 0.0
         self.register_buffer("table", table)

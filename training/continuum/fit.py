@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from training.config import EncoderParams
 from training.continuum import memory, singles
 from training.continuum.batches import NEGATIVE, Batch, Steps, cut_windows, find_steps, make_batches
 from training.continuum.data import Sequences, Vocabulary
+from training.continuum.ensemble import Ensemble
 from training.continuum.infer import pack
 from training.continuum.loss import NegativeSampler, total_loss
 from training.continuum.model import Encoder
 from training.continuum.ranks import join, precise
 from training.continuum.start import spectral_start
+from training.continuum.trend import trend
 from training.evaluation.metrics import Targets, ndcg
 
 BIAS_RATE = 5.0
@@ -32,6 +34,9 @@ BIAS_RATE = 5.0
 step, and levels have further to go than directions."""
 
 WARM_UP = 0.05
+MEMBERS_APART = 1000
+"""Distance of the seeds of two members."""
+
 LARGEST_GRADIENT = 1.0
 SCORE_BATCH = 64
 
@@ -93,7 +98,7 @@ def fit(
     progress: Progress,
     watch: Callable[[Encoder, float], None] | None = None,
 ) -> Fit:
-    """Train with early stopping.
+    """Train with early stopping: each member, then what counting adds to all of them.
 
     Args:
         sequences: What is learned from: only events before the validation days.
@@ -108,6 +113,62 @@ def fit(
     Raises:
         TrainingError: The loss is not finite.
     """
+    steps, ranks = find_steps(sequences), join()
+    told = progress if ranks.rank == 0 else str
+    trained = []
+    for member in range(params.members):
+        if params.members > 1:
+            told(f"member {member + 1} of {params.members}")
+        trained.append(
+            _train(
+                sequences, vocabulary, params, validation,
+                seen=seen, seed=seed + MEMBERS_APART * member, progress=progress, watch=watch,
+            )
+        )  # fmt: skip
+    encoder = trained[0].encoder if len(trained) == 1 else Ensemble([one.encoder for one in trained])
+    spent = sum(one.seconds for one in trained)
+    started = time.monotonic()
+    if params.trend:
+        lately = trend(sequences, vocabulary.size, params.fade)
+        encoder.items.trend.copy_(torch.from_numpy(params.trend * lately))
+    weighed: memory.Weights | None = None
+    if encoder.memory is not None:
+        tables = memory.relations(sequences, steps.of, vocabulary.size, params.fade)
+        weighed = params.memory_weights or weigh(encoder, tables, seen, validation)
+        encoder.memory.fill(tables, weighed)
+    spent += time.monotonic() - started
+    if params.trend or weighed or len(trained) > 1:
+        reached = validate(encoder, params, seen, validation)
+        told(f"the whole, memory {weighed}: validation NDCG@10 {reached:.4f}, {spent:.0f} s")
+    best = round(float(np.mean([one.best for one in trained])))
+    return Fit(
+        encoder.eval(), label_heads(sequences, steps), _mean_curves([one.curves for one in trained]), best, spent,
+        len(steps.buy), weighed,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """One member: see `Fit`."""
+
+    encoder: Encoder
+    curves: dict[str, list[float]]
+    best: int
+    seconds: float
+
+
+def _train(
+    sequences: Sequences,
+    vocabulary: Vocabulary,
+    params: EncoderParams,
+    validation: Validation,
+    *,
+    seen: Sequences,
+    seed: int,
+    progress: Progress,
+    watch: Callable[[Encoder, float], None] | None,
+) -> _Trained:
+    """One encoder, without what is counted; arguments as of `fit`."""
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     ranks = join()
@@ -165,16 +226,15 @@ def fit(
         if epoch - best >= params.patience or ranks.agree(spent) > params.max_seconds:
             break
     encoder.cpu().load_state_dict(kept)
-    weighed: memory.Weights | None = None
-    if encoder.memory is not None:
-        started = time.monotonic()
-        tables = memory.relations(sequences, steps.of, vocabulary.size)
-        weighed = params.memory_weights or weigh(encoder, tables, seen, validation)
-        encoder.memory.fill(tables, weighed)
-        spent += time.monotonic() - started
-        reached = validate(encoder, params, seen, validation)
-        told(f"memory weighs {weighed}: validation NDCG@10 {reached:.4f}, {spent:.0f} s")
-    return Fit(encoder.eval(), label_heads(sequences, steps), curves, best, spent, len(steps.buy), weighed)
+    return _Trained(encoder, curves, best, spent)
+
+
+def _mean_curves(curves: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """The members' mean, as far as all have come."""
+    return {
+        name: [float(np.mean(values)) for values in zip(*(curve[name] for curve in curves), strict=False)]
+        for name in curves[0]
+    }
 
 
 def batches(
@@ -233,7 +293,7 @@ def scored(
     encoder.eval()
     device = encoder.request.device
     with torch.no_grad():
-        catalogue = torch.arange(encoder.items.own.num_embeddings, device=device)
+        catalogue = torch.arange(encoder.items.rows, device=device)
         table, bias = encoder.items(catalogue), encoder.items.bias(catalogue)
         for start in range(0, len(validation.rows), SCORE_BATCH):
             part = slice(start, start + SCORE_BATCH)

@@ -51,12 +51,12 @@ ROUNDS = 4
 NONE: Weights = (0.0, 0.0, 0.0)
 
 
-def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int) -> Tables:
+def relations(sequences: Sequences, step: npt.NDArray[np.int64], size: int, fade: float = 0.0) -> Tables:
     """All relations, float32[V + 1, V + 1] from an item (row) to another; arguments as of `count_pairs`."""
-    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE)
+    follow = count_pairs(sequences, step, size, FOLLOW_REACH, FOLLOW_HALVE, fade)
     total = np.asarray(follow.sum(axis=1)).ravel() + FOLLOW_DAMPING
     followed = sp.diags((1.0 / total).astype(np.float32)) @ follow
-    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE)
+    along = count_pairs(sequences, step, size, ALONG_REACH, ALONG_HALVE, fade)
     both = (along + along.T).tocoo()
     norm = np.sqrt(np.asarray(both.sum(axis=1)).ravel())
     share = both.data / (norm[both.row] * norm[both.col] + ALONG_DAMPING)

@@ -51,6 +51,7 @@ class ItemTable(nn.Module):
     tags: Tensor
     vectors: Tensor
     cold: Tensor
+    trend: Tensor
 
     def __init__(self, vocabulary: Vocabulary, dim: int, item_bias: bool, unit: bool = False):
         super().__init__()
@@ -78,12 +79,18 @@ class ItemTable(nn.Module):
         vectors = np.zeros((size, 0), np.float32) if content.vectors is None else content.vectors
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
         self.register_buffer("cold", torch.from_numpy(vocabulary.cold), persistent=False)
+        self.register_buffer("trend", torch.zeros(size))
         for table in (self.own, *self.fields):
             nn.init.normal_(table.weight, std=0.5 / math.sqrt(dim))
         if self.tag is not None:
             nn.init.normal_(self.tag.weight, std=0.5 / math.sqrt(dim))
         if self.tag_bias is not None:
             nn.init.zeros_(self.tag_bias.weight)
+
+    @property
+    def rows(self) -> int:
+        """V + 1, the items with the padding."""
+        return self.own.num_embeddings
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors float[..., d] of items int64[...].
@@ -104,8 +111,8 @@ class ItemTable(nn.Module):
     def bias(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Popularity terms float[...] of items int64[...]; starts at log(1 + count)."""
         if self.own_bias is None:
-            return torch.zeros_like(ids, dtype=self.own.weight.dtype)
-        total = self.own_bias[ids].masked_fill(self._hidden(ids, hidden), 0.0)
+            return self.trend[ids]
+        total = self.trend[ids] + self.own_bias[ids].masked_fill(self._hidden(ids, hidden), 0.0)
         for column, table in enumerate(self.field_biases):
             total = total + table[self.codes[ids, column]]
         if self.tag_bias is not None:
@@ -217,7 +224,7 @@ class Encoder(nn.Module):
 
     def forward(self, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """`score` with the network's own item table."""
-        catalogue = torch.arange(self.items.own.num_embeddings, device=item.device)
+        catalogue = torch.arange(self.items.rows, device=item.device)
         return self.score(self.items(catalogue), self.items.bias(catalogue), item, action, channel, age)
 
     def score(

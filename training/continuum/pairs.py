@@ -12,8 +12,26 @@ import scipy.sparse as sp
 from training.continuum.data import Sequences
 
 
+def lateness(sequences: Sequences, fade: float) -> npt.NDArray[np.float32]:
+    """What each event counts by how late it is, float32[E]: the latest 1.
+
+    Args:
+        sequences: What may be learned from; ``at`` of all customers on one axis.
+        fade: Share of the time that is learned from after which an event counts half; 0 for never.
+    """
+    span = float(np.ptp(sequences.at)) if len(sequences.at) else 0.0
+    if not fade or not span:
+        return np.ones(len(sequences.at), np.float32)
+    return np.exp2((sequences.at - sequences.at.max()) / (fade * span)).astype(np.float32)
+
+
 def count_pairs(
-    sequences: Sequences, step: npt.NDArray[np.int64], size: int, reach: int, halve: float
+    sequences: Sequences,
+    step: npt.NDArray[np.int64],
+    size: int,
+    reach: int,
+    halve: float,
+    fade: float = 0.0,
 ) -> sp.csr_matrix:
     """How often the column's item came after the row's, near pairs counting more, float32[V + 1, V + 1].
 
@@ -23,6 +41,7 @@ def count_pairs(
         size: V.
         reach: Largest distance in steps.
         halve: Further steps after which a pair counts half.
+        fade: As of `lateness`; a pair is as late as its second step.
     """
     total = sp.csr_matrix((size + 1, size + 1), dtype=np.float32)
     if not len(step):
@@ -33,8 +52,11 @@ def count_pairs(
     )
     owner = np.zeros(steps, np.int64)
     owner[step] = np.repeat(np.arange(len(sequences.customers)), np.diff(sequences.offsets))
+    late = np.ones(steps, np.float32)
+    late[step] = lateness(sequences, fade)
+    faded = sp.diags(late) @ member if fade else member
     for apart in range(1, min(reach, steps - 1) + 1):
         first = np.flatnonzero(owner[apart:] == owner[:-apart])
         weight = np.float32(2.0 ** (-(apart - 1) / halve))
-        total = total + (member[first].T @ member[first + apart]).tocsr() * weight
+        total = total + (member[first].T @ faded[first + apart]).tocsr() * weight
     return total.tocsr()

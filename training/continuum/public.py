@@ -67,7 +67,7 @@ def learn(
         asked = task.validation.select(rows)
         seen = asked.histories
         validation = Validation(
-            np.arange(len(rows)), asked.histories.sizes.astype(np.float64),
+            np.arange(len(rows)), asked.histories.offsets[1:].astype(np.float64),
             Targets(np.arange(len(rows) + 1), asked.targets), filter_seen=not task.sessions,
         )  # fmt: skip
     return fit(
@@ -87,12 +87,12 @@ def vocabulary_of(task: Task, *, content: bool = True, cold: Ints | None = None)
 
 
 def sequences_of(lists: Lists) -> Sequences:
-    """One step per item, a day apart."""
-    size, owner = len(lists.items), np.repeat(np.arange(len(lists)), lists.sizes)
+    """One step per item, a day apart, list after list: sessions come oldest first."""
+    size = len(lists.items)
     return Sequences(
         customers=np.arange(len(lists)).astype(str),
         offsets=lists.offsets,
-        at=(np.arange(size) - lists.offsets[owner]).astype(np.float64),
+        at=np.arange(size).astype(np.float64),
         item=lists.items.astype(np.int32),
         action=np.full(size, ACTION, np.int8),
         channel=np.full(size, CHANNEL, np.int8),
@@ -109,7 +109,7 @@ class EncoderScorer:
     def __post_init__(self) -> None:
         """Fold the item table once."""
         with torch.no_grad():
-            ids = torch.arange(self.encoder.items.own.num_embeddings)
+            ids = torch.arange(self.encoder.items.rows)
             self._table, self._bias = self.encoder.items(ids), self.encoder.items.bias(ids)
 
     def __call__(self, histories: Lists) -> npt.NDArray[np.float32]:

@@ -55,6 +55,7 @@ def test_defaults_fill_what_is_left_out(tmp_path: pathlib.Path) -> None:
         ({"params": {"length": "long"}}, r"\$\.params\.length"),
         ({"params": {"dropout": 2}}, r"\$\.params\.dropout"),
         ({"params": {"dim": 65}}, r"\$\.params\.heads.*divisor of dim \(65\)"),
+        ({"params": {"trend": 0.5}}, r"\$\.params\.trend.*0\.5.*'fade'"),
         ({"params": {"content": ["colour"]}}, r"\$\.params\.content.*colour.*category"),
         ({"params": {"target_actions": ["buy"]}}, r"\$\.params\.target_actions.*buy.*purchase"),
         ({"train_until": "2017-10-06T00:00:00"}, r"\$\.train_until"),

@@ -6,6 +6,7 @@ import itertools
 
 import msgspec
 import numpy as np
+import pytest
 import torch
 
 from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
@@ -31,26 +32,28 @@ def steps_of(history: list[tuple[float, int]]) -> list[list[int]]:
 WEIGHTS = (2.0, 3.0, 0.5)
 
 
-def by_hand(reach: int, halve: float) -> np.ndarray:
+def by_hand(reach: int, halve: float, fade: float = 0.0) -> np.ndarray:
     total = np.zeros((ITEMS + 1, ITEMS + 1))
     for history in HISTORIES:
-        steps = steps_of(history)
+        steps, days = steps_of(history), sorted({day for day, _ in history})
         for early, late in itertools.combinations(range(len(steps)), 2):
             if late - early > reach:
                 continue
             for one, other in itertools.product(steps[early], steps[late]):
                 if one and other:
-                    total[one, other] += 2.0 ** (-(late - early - 1) / halve)
+                    age = (10.0 - days[late]) / (fade * 9.0) if fade else 0.0  # Events lie on days 1 to 10.
+                    total[one, other] += 2.0 ** (-(late - early - 1) / halve - age)
     return total
 
 
-def test_pairs_are_counted_by_step_and_never_across_customers() -> None:
+@pytest.mark.parametrize("fade", [0.0, 0.3])
+def test_pairs_are_counted_by_step_and_never_across_customers(fade: float) -> None:
     found = sequences(HISTORIES)
-    followed, along, again = memory.relations(found, find_steps(found).of, ITEMS)
-    counts = by_hand(memory.FOLLOW_REACH, memory.FOLLOW_HALVE)
+    followed, along, again = memory.relations(found, find_steps(found).of, ITEMS, fade)
+    counts = by_hand(memory.FOLLOW_REACH, memory.FOLLOW_HALVE, fade)
     share = counts / (counts.sum(axis=1, keepdims=True) + memory.FOLLOW_DAMPING)
     np.testing.assert_allclose(followed.toarray(), share, rtol=1e-6)
-    counts = by_hand(memory.ALONG_REACH, memory.ALONG_HALVE)
+    counts = by_hand(memory.ALONG_REACH, memory.ALONG_HALVE, fade)
     both = counts + counts.T
     norm = np.sqrt(both.sum(axis=1))
     np.testing.assert_allclose(
