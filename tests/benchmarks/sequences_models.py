@@ -91,10 +91,10 @@ ENCODERS: dict[str, EncoderParams] = {
 }
 """Sets that were tuned apart. Without attributes, and with most items bought a few times only, more is learned by heart.
 Sessions that state the memory's weights learn once, from everything, for all of their epochs. Both sets' weights were
-chosen on their validation sessions. Yoochoose's few sessions are learned by heart, by each member in its own way: there HR@20
-of three as one is 0.5 % and MRR@20 0.2 % above one's, and demand of late with a memory that fades and weighs less adds 0.1 %
-and 0.9 %. On 6,000 requests of diginetica's, MRR@20 is 0.178 without a memory, 0.184 with the
-best of pairs alone (1, 20) and 0.190 with these; its epochs give NDCG@10 0.210, 0.224, 0.229, 0.229."""
+chosen on their validation sessions. Yoochoose's few sessions are learned by heart, by each member in its own way: HR@20 of
+three as one is 0.5 % and MRR@20 0.2 % above one's there, and demand of late with a memory that fades and weighs less adds
+0.1 % and 0.9 %. On 6,000 requests of diginetica's, MRR@20 is 0.178 without a memory, 0.184 with the best of pairs alone
+(1, 20) and 0.190 with these; its epochs give NDCG@10 0.210, 0.224, 0.229, 0.229."""
 
 EASE_RIDGE = {"users": 100.0, "sessions": 200.0}
 
