@@ -61,11 +61,11 @@ class Ensemble(Encoder):
             setattr(self, name, _side_by_side([getattr(member, name) for member in members]))
         self.avoid_head = _diagonal([member.avoid_head for member in members])
 
-    def read(self, table: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
-        """What the members say at one request per customer; arguments as of `Encoder.score`."""
-        parts = table.chunk(len(self.members), dim=1)
+    def read_vectors(self, vectors: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
+        """What the members say at one request per customer; see `Encoder.read_vectors`."""
+        parts = vectors.chunk(len(self.members), dim=-1)
         found = [
-            member.read(part, item, action, channel, age)
+            member.read_vectors(part, action, channel, age)
             for member, part in zip(self.members, parts, strict=True)
             if isinstance(member, Encoder)
         ]

@@ -248,8 +248,12 @@ class Encoder(nn.Module):
 
     def read(self, table: Tensor, item: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
         """What the network says at one request per customer; arguments as of `score`."""
+        return self.read_vectors(table[item], action, channel, age)
+
+    def read_vectors(self, vectors: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
+        """As `read`, of the history's item vectors float[B, L, d]."""
         valid = action > 0
-        x = self.tokens(table[item], action, channel)
+        x = self.tokens(vectors, action, channel)
         step = step_numbers(age, valid)
         request_step = torch.where(valid, step + 1, 0).amax(1, keepdim=True)
         return self.encode(x, valid, -age, step, torch.zeros_like(age[:, :1]), request_step)

@@ -16,6 +16,7 @@ from serving.engine.large import LargeEncoder, open_encoder
 from serving.engine.sessions import GraphError, Session
 from serving.engine.split import PARTS, split
 from tests.unit.training.toys import SMALL, encoder
+from training.continuum.ensemble import Ensemble
 from training.continuum.export import example_inputs, export_onnx
 
 ITEMS, K = 3000, 20
@@ -137,14 +138,17 @@ def test_searches_that_do_not_fit_are_refused() -> None:
         index.search(np.full((1, 2), np.nan, np.float32), 1)
 
 
-@pytest.fixture(scope="module", params=["pointer", "no pointer", "heads", "memory"])
+@pytest.fixture(scope="module", params=["pointer", "no pointer", "heads", "memory", "members"])
 def content(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     params = msgspec.structs.replace(
         SMALL, pointer=request.param != "no pointer", blocks=2 if request.param == "heads" else 1,
         memory=5 if request.param == "memory" else 0,
     )  # fmt: skip
     path: pathlib.Path = tmp_path_factory.mktemp("large") / "encoder.onnx"
-    export_onnx(encoder(params, items=ITEMS), path, ("buy", "avoid") if request.param == "heads" else ())
+    made = encoder(params, items=ITEMS)
+    if request.param == "members":
+        made = Ensemble([made, encoder(params, items=ITEMS, seed=1)]).eval()
+    export_onnx(made, path, ("buy", "avoid") if request.param in ("heads", "members") else ())
     return path.read_bytes()
 
 
