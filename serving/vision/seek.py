@@ -6,7 +6,7 @@ Belongs here: the order of the steps. Does not belong here: the steps, HTTP, the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,11 +137,15 @@ def search_each(
     index: Index, vectors: NDArray[np.float32], shards: Sequence[str], allowed: Mask, count: int
 ) -> list[Found]:
     """Search for several vectors, each in its own shard; those of one shard read it once."""
+    return _by_shard(shards, lambda shard, places: index.search(vectors[places], shard, allowed, count))
+
+
+def _by_shard(shards: Sequence[str], search: Callable[[str, list[int]], list[Found]]) -> list[Found]:
+    """Search each shard once, for all places that name it; answers in the order of the places."""
     answers: dict[int, Found] = {}
     for shard in dict.fromkeys(shards):
         places = [place for place, other in enumerate(shards) if other == shard]
-        for place, answer in zip(places, index.search(vectors[places], shard, allowed, count), strict=True):
-            answers[place] = answer
+        answers.update(zip(places, search(shard, places), strict=True))
     return [answers[place] for place in range(len(shards))]
 
 
@@ -172,16 +176,14 @@ def find_each(
     """
     if told_at[0] == told_at[1]:
         return search_each(index, vectors, shards, allowed, count)
-    answers: dict[int, Found] = {}
-    for shard in dict.fromkeys(shards):
-        places = [place for place, other in enumerate(shards) if other == shard]
+
+    def search(shard: str, places: list[int]) -> list[Found]:
         sweep = index.sweep(shard, allowed)
         if sweep is None:
-            found = _find(index, vectors[places], shard, allowed, count, told_at)
-        else:
-            found = _find_exactly(index, sweep, vectors[places], count, told_at)
-        answers.update(zip(places, found, strict=True))
-    return [answers[place] for place in range(len(shards))]
+            return _find(index, vectors[places], shard, allowed, count, told_at)
+        return _find_exactly(index, sweep, vectors[places], count, told_at)
+
+    return _by_shard(shards, search)
 
 
 def _find(

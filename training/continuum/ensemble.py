@@ -10,7 +10,8 @@ Belongs here: how members are put together. Does not belong here: training them 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,6 @@ class Together(nn.Module):
         super().__init__()
         self.tables = nn.ModuleList(tables)
         self.rows, self.cold = tables[0].rows, tables[0].cold
-
         self.register_buffer("trend", torch.zeros(self.rows))
 
     def forward(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -37,8 +37,8 @@ class Together(nn.Module):
 
     def bias(self, ids: Tensor, hidden: Tensor | None = None) -> Tensor:
         """The mean of the members' popularity terms, float[...]."""
-        parts = [table.bias(ids, hidden) for table in self.tables if isinstance(table, ItemTable)]
-        return torch.stack(parts).mean(0) + self.trend[ids]
+        tables = cast(Iterable[ItemTable], self.tables)
+        return torch.stack([table.bias(ids, hidden) for table in tables]).mean(0) + self.trend[ids]
 
 
 class Ensemble(Encoder):
@@ -63,11 +63,10 @@ class Ensemble(Encoder):
 
     def read_vectors(self, vectors: Tensor, action: Tensor, channel: Tensor, age: Tensor) -> Readout:
         """What the members say at one request per customer; see `Encoder.read_vectors`."""
-        parts = vectors.chunk(len(self.members), dim=-1)
+        parts, members = vectors.chunk(len(self.members), dim=-1), cast(Iterable[Encoder], self.members)
         found = [
             member.read_vectors(part, action, channel, age)
-            for member, part in zip(self.members, parts, strict=True)
-            if isinstance(member, Encoder)
+            for member, part in zip(members, parts, strict=True)
         ]
         pointers = [one.pointer for one in found if one.pointer is not None]
         return Readout(

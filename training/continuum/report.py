@@ -56,7 +56,7 @@ def model_card(facts: Facts, evaluation: Evaluation, numbers: Numbers) -> str:
     trained = ", ".join(name for name, done in facts.heads.items() if done)
     untrained = ", ".join(name for name, done in facts.heads.items() if not done) or "none"
     parts = ", with a pointer that scores items of the history directly" if params.pointer else ""
-    parts += f", {params.members} of them as one" if params.members > 1 else ""
+    parts += f", {params.members} such networks as one" if params.members > 1 else ""
     parts += f", with {params.memory} counted pairs per item" if params.memory else ""
     parts += ", with what is in demand lately" if params.trend else ""
     return f"""# Continuum encoder of {config.retailer}
