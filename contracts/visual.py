@@ -183,6 +183,7 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         told: Attributes whose probabilities are a part of the vector: of a photo as believed, of a row of the index as
             the catalogue states them.
         told_at: First and last (exclusive) number of that part.
+        told_weights: How much each of ``told`` counts in it; empty for all alike.
         base: Weights it started from.
         int8: Whether the graph is quantised.
     """
@@ -194,6 +195,7 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     attributes: dict[str, tuple[str, ...]] = {}
     told: tuple[str, ...] = ()
     told_at: tuple[Count, Count] = (0, 0)
+    told_weights: tuple[float, ...] = ()
     base: str = ""
     int8: bool = False
 

@@ -199,7 +199,8 @@ def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> E
     coarse = coarse_config(bench, folder)
     params = msgspec.structs.replace(
         coarse.params, weights=str(start), size=224, train_size=192, epochs=5, frozen=9, learning_rate=4e-4, crop=0.5,
-        dim=320, told=("type", "colour", "garment"), blend=0.5,
+        dim=320, told=("type", "colour", "garment"), told_weights=(1.0, 0.6, 1.0), told_share=0.5,
+        colour_share=0.1, blend=0.5,
     )  # fmt: skip
     return msgspec.structs.replace(coarse, attributes=(*coarse.attributes, "garment"), params=params)
 
@@ -243,8 +244,8 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             judge("phone_to_products_p10_garment", "precision", "phone", "products", "garment", weight=0.2),
         ),
         params=EmbedderParams(
-            trunk="lite2", size=192, train_size=160, epochs=10, frozen=12, batch=64, crop=0.35, attribute_weight=0.5,
-            smoothing=0.1, attribute_smoothing=0.1, dropout=0.3, validation=0.05, max_seconds=4 * 3600.0,
+            trunk="lite2", size=192, train_size=160, epochs=10, frozen=12, batch=64, crop=0.45, attribute_weight=0.5,
+            colour_share=0.35, validation=0.0, max_seconds=4 * 3600.0,
         ),
     )  # fmt: skip
 

@@ -142,6 +142,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             where there is one.
         told: Attributes whose probabilities are a part of the vector.
         told_dim: How much of it, if there are any.
+        told_weights: How much each of them counts in that part, one of each; empty for all alike.
         told_share: As ``colour_share``, of that part.
         frozen: Leading parts of the trunk (stem, blocks, head; 18 of ``lite0``) that stay as they are.
         epochs: Passes over all pictures.
@@ -179,6 +180,7 @@ class EmbedderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     told: tuple[Text, ...] = ()
     told_dim: Positive = 64
     told_share: Share | None = None
+    told_weights: tuple[Rate, ...] = ()
     frozen: Count = 5
     epochs: Positive = 8
     batch: Annotated[int, msgspec.Meta(ge=2)] = 48
@@ -329,6 +331,11 @@ def check_embedder(config: EmbedderConfig) -> None:
     if missing := [name for name in params.told if name not in config.attributes]:
         raise ConfigError(
             f"`$.params.told` names '{missing[0]}'; expected some of: {', '.join(config.attributes)}"
+        )
+    if params.told_weights and len(params.told_weights) != len(params.told):
+        raise ConfigError(
+            f"`$.params.told_weights` has {len(params.told_weights)} weights; expected none or one of each of told "
+            f"({len(params.told)})"
         )
     if (params.colour_share or 0.0) + (params.told_share or 0.0) >= 1:
         raise ConfigError(

@@ -28,7 +28,7 @@ from training.visual.augment import views
 from training.visual.config import EmbedderParams, Target
 from training.visual.embedder_aims import Aims, make_targets
 from training.visual.embedder_data import LEARN, Samples
-from training.visual.embedder_model import Embedder
+from training.visual.embedder_model import WAY, Embedder
 from training.visual.hub import make_hub_trunk
 from training.visual.trunk import MEAN, SCALE, VARIANTS, Lite, bundle_weights, folded, make_trunk
 
@@ -93,8 +93,9 @@ def make_embedder(params: EmbedderParams, attributes: dict[str, int]) -> Embedde
     else:
         raise ConfigError(f"`$.params.trunk` is '{params.trunk}'; expected {', '.join(VARIANTS)} or hub:NAME")
     model = Embedder(
-        trunk, params.dim, params.colour_dim, attributes, params.dropout, params.told, params.told_dim
-    )
+        trunk, params.dim, params.colour_dim, attributes, params.dropout, params.told, params.told_dim,
+        params.told_weights,
+    )  # fmt: skip
     if params.weights not in ("imagenet", "none"):
         _go_on(model, pathlib.Path(params.weights))
     return model
@@ -114,12 +115,15 @@ def _go_on(model: Embedder, folder: pathlib.Path) -> None:
 
 
 def _fitting(model: Embedder, folder: pathlib.Path) -> dict[str, Tensor]:
-    """Weights of a bundle that have a place in a network."""
+    """Weights of a bundle that have a place in a network; which ways attributes are told is the config's to say."""
     own = model.state_dict()
     return {
         name: value
         for name, value in bundle_weights(folder).items()
-        if name in own and own[name].shape == value.shape and (name not in SHARES or value > 0)
+        if name in own
+        and own[name].shape == value.shape
+        and not name.startswith(WAY)
+        and (name not in SHARES or value > 0)
     }
 
 

@@ -158,7 +158,7 @@ def as_index(samples: Samples, config: EmbedderConfig, outputs: Mapping[str, Vec
             values = samples.labels[name][rows]
             stated[name][rows] = np.where(values < samples.learned[name], values, -1)
     return Gallery(
-        restate(outputs["embedding"], params.told, params.told_at, logits, stated),
+        restate(outputs["embedding"], params.told, params.told_at, logits, stated, params.told_weights),
         params.told_at,
         frozenset(source.name for source in config.sources if set(source.stated) & set(params.told)),
     )

@@ -60,6 +60,7 @@ class Embedder(nn.Module):
         dropout: Of pooled features while training.
         told: Attributes that the vector tells, none for no such part.
         told_dim: How much of it tells them.
+        told_weights: How much each of ``told`` counts there; empty for all alike.
     """
 
     share: Tensor
@@ -67,7 +68,7 @@ class Embedder(nn.Module):
 
     def __init__(
         self, trunk: nn.Module, dim: int, colour_dim: int, attributes: Mapping[str, int], dropout: float = 0.0,
-        told: Sequence[str] = (), told_dim: int = 0,
+        told: Sequence[str] = (), told_dim: int = 0, told_weights: Sequence[float] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.trunk = trunk
@@ -86,8 +87,8 @@ class Embedder(nn.Module):
         self.heads = nn.ModuleDict(
             {f"{HEAD}{name}": nn.Linear(width + colour_dim, values) for name, values in attributes.items()}
         )
-        for name in self.told:
-            self.register_buffer(f"{WAY}{name}", directions(attributes[name], told_dim))
+        for name, weight in zip(self.told, told_weights or [1.0] * len(self.told), strict=True):
+            self.register_buffer(f"{WAY}{name}", weight * directions(attributes[name], told_dim))
         self.register_buffer("share", torch.tensor(FIRST_SHARE if colour_dim else 0.0))
         self.register_buffer("told_share", torch.tensor(FIRST_TOLD if told else 0.0))
 

@@ -117,6 +117,7 @@ def train(config: EmbedderConfig, progress: Progress = lambda line: None) -> Bun
                     "size": params.size, "dim": params.dim, "margin": params.box_margin, "letterbox": params.letterbox,
                     "attributes": {n: list(samples.values[n][: samples.learned[n]]) for n in config.attributes},
                     "told": list(params.told), "told_at": list(params.told_at),
+                    "told_weights": list(params.told_weights),
                     "base": facts["Trunk"],
                     "int8": judgement.int8_loss is not None and judgement.int8_loss <= params.int8_loss,
                 },

@@ -33,6 +33,7 @@ def restate(
     told_at: tuple[int, int],
     logits: Mapping[str, Vectors],
     stated: Mapping[str, Ints],
+    weights: Sequence[float] = (),
 ) -> Vectors:
     """Vectors that tell what is stated.
 
@@ -43,6 +44,7 @@ def restate(
         logits: Of each of these, ``float32[N, values]``.
         stated: By attribute ``int64[N]``: the stated value, negative where nothing is; an attribute that is not in it
             is believed throughout.
+        weights: How much each of ``told`` counts, as the graph was told; empty for all alike.
 
     Returns:
         ``float32[N, d]`` of length 1; a copy.
@@ -56,8 +58,8 @@ def restate(
         return vectors.copy()
     width = told_at[1] - told_at[0]
     believed, known = np.zeros((len(vectors), width), np.float32), np.zeros((len(vectors), width), np.float32)
-    for name in told:
-        ways = directions(logits[name].shape[1], width).numpy()
+    for name, weight in zip(told, weights or [1.0] * len(told), strict=True):
+        ways = np.float32(weight) * directions(logits[name].shape[1], width).numpy()
         roots = _roots(logits[name]) @ ways
         values = stated.get(name, np.full(len(vectors), -1, np.int64))
         believed += roots

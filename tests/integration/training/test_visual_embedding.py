@@ -159,6 +159,10 @@ def test_a_part_that_an_earlier_bundle_had_not_begins_with_some_weight(
     model = make_embedder(told, heads)
     assert model.told_share == pytest.approx(FIRST_TOLD)
     assert model.share == state["share"]
+    weighed = msgspec.structs.replace(told, told_dim=32, told_weights=(0.5,))
+    ways = make_embedder(weighed, heads).get_buffer("way_type")
+    assert state["way_type"].shape == ways.shape
+    assert torch.allclose(ways, 0.5 * state["way_type"])
 
 
 def test_an_index_tells_the_types_that_the_catalogue_states(embedder: pathlib.Path) -> None:

@@ -86,8 +86,9 @@ def test_colour_is_counted_where_attention_lies() -> None:
         assert torch.allclose(seen(picture, left), seen(red, torch.zeros(1, 1, 4, 4)), atol=1e-4)
 
 
-def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite) -> None:
-    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, told=("type", "colour"), told_dim=16).eval()
+@pytest.mark.parametrize("weights", [(), (1.0, 0.6)])
+def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite, weights: tuple[float, ...]) -> None:
+    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, 0.0, ("type", "colour"), 16, weights).eval()
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
     with torch.no_grad():
         vectors, colour, kind = model(pixels)
@@ -100,12 +101,17 @@ def test_one_product_is_the_weighted_mean_of_cosines(trunk: Lite) -> None:
     told, share = float(model.told_share), float(model.share)
     wanted = sum(w * part @ part.T for w, part in zip((1 - told - share, told, share), parts, strict=True))
     assert torch.allclose(vectors @ vectors.T, wanted, atol=1e-5)
-    roots = [logits.softmax(-1).sqrt() @ directions(logits.shape[1], 16) for logits in (kind, colour)]
+    roots = [
+        weight * logits.softmax(-1).sqrt() @ directions(logits.shape[1], 16)
+        for logits, weight in zip((kind, colour), weights or (1.0, 1.0), strict=True)
+    ]
     assert torch.allclose(parts[1], torch.nn.functional.normalize(sum(roots), dim=-1), atol=1e-5)
 
 
-def test_what_is_stated_takes_the_place_of_what_is_believed(trunk: Lite) -> None:
-    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, told=("type", "colour"), told_dim=16).eval()
+@pytest.mark.parametrize("weights", [(), (1.0, 0.6)])
+def test_what_is_stated_takes_the_place_of_what_is_believed(trunk: Lite, weights: tuple[float, ...]) -> None:
+    model = Embedder(trunk, 48, 8, {"type": 3, "colour": 5}, 0.0, ("type", "colour"), 16, weights).eval()
+    of_type, of_colour = weights or (1.0, 1.0)
     pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8))
     with torch.no_grad():
         vectors, colour, kind = (value.numpy() for value in model(pixels))
@@ -113,20 +119,23 @@ def test_what_is_stated_takes_the_place_of_what_is_believed(trunk: Lite) -> None
 
     def told(stated: dict[str, list[int]], at: tuple[int, int] = (24, 40)) -> np.ndarray:
         numbers = {name: np.array(values) for name, values in stated.items()}
-        return restate(vectors, ("type", "colour"), at, logits, numbers)
+        return restate(vectors, ("type", "colour"), at, logits, numbers, weights)
 
     assert np.allclose(told({}), vectors, atol=1e-5)
     found = told({"type": [2, -1, 0], "colour": [4, -1, -1]})
     assert np.allclose(found[1], vectors[1], atol=1e-5)
     assert np.array_equal(np.delete(found, slice(24, 40), 1), np.delete(vectors, slice(24, 40), 1))
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    ways = directions(3, 16)[2] + directions(5, 16)[4]
+    ways = of_type * directions(3, 16)[2] + of_colour * directions(5, 16)[4]
     assert np.allclose(found[0, 24:40], float(model.told_share) ** 0.5 * ways / ways.norm(), atol=1e-5)
-    roots = torch.from_numpy(colour[2]).softmax(-1).sqrt() @ directions(5, 16) + directions(3, 16)[0]
+    believed = torch.from_numpy(colour[2]).softmax(-1).sqrt() @ directions(5, 16)
+    roots = of_colour * believed + of_type * directions(3, 16)[0]
     assert np.allclose(found[2, 24:40], float(model.told_share) ** 0.5 * roots / roots.norm(), atol=1e-5)
     with pytest.raises(ValueError, match=r"the numbers 0 to 16 differ by .* from what type, colour tell"):
         told({}, (0, 16))
     assert np.array_equal(restate(vectors, (), (0, 0), {}, {}), vectors)
+    with pytest.raises(ValueError, match="from what type, colour tell"):
+        restate(vectors, ("type", "colour"), (24, 40), logits, {}, (0.3, 1.0))
 
 
 def test_directions_are_the_same_at_every_call_and_far_apart() -> None:
@@ -191,6 +200,8 @@ def _config(**changes: object) -> EmbedderConfig:
          r"`\$.sources\[0\].stated` names 'colour'; expected labels of it: type"),
         ({"params": {"colour_dim": 256}}, r"`\$.params.colour_dim` is 256; expected less than dim"),
         ({"attributes": ["type"], "params": {"told": ["type"], "told_dim": 200}}, r"told_dim` is 200; expected less"),
+        ({"attributes": ["type"], "params": {"told": ["type"], "told_weights": [1.0, 0.5]}},
+         r"`\$.params.told_weights` has 2 weights; expected none or one of each of told \(1\)"),
         ({"params": {"told": ["size"]}}, r"`\$.params.told` names 'size'"),
         ({"params": {"colour_share": 0.6, "told_share": 0.5}}, "leave nothing for shape"),
         ({"params": {"colour_dim": 0}, "targets": [{"labels": ["type"], "part": "colour"}]}, "colour_dim` is 0"),
