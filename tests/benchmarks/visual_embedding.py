@@ -197,6 +197,8 @@ def forget_start(told: dict[str, Any]) -> None:
 def fashion_config(bench: Bench, folder: pathlib.Path, start: pathlib.Path) -> EmbedderConfig:
     """Of the fashion shop's embedder: goes on from the coarse one with larger pictures and more that learns."""
     coarse = coarse_config(bench, folder)
+    # Colour weighs less than type in what vectors tell: of two trainings with a validation part of 5 %, 0.6 gave 0.003 more
+    # of the type there and 0.004 less of type and colour. Their shares were chosen there as well.
     params = msgspec.structs.replace(
         coarse.params, weights=str(start), size=224, train_size=192, epochs=5, frozen=9, learning_rate=4e-4, crop=0.5,
         dim=320, told=("type", "colour", "garment"), told_weights=(1.0, 0.6, 1.0), told_share=0.5,
@@ -229,6 +231,8 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             name=name, kind=kind, queries=queries, gallery=gallery, labels=labels, k=10, weight=weight
         )
 
+    # Everything but the reporting part is learned from: the recipe and the share of colour were chosen in trainings that kept
+    # 5 % aside, and of a rare type each picture counts.
     return EmbedderConfig(
         **places(bench, folder, "fashion"), retailer="fashion", sources=(products, phones),
         targets=(
