@@ -231,8 +231,8 @@ def coarse_config(bench: Bench, folder: pathlib.Path) -> EmbedderConfig:
             name=name, kind=kind, queries=queries, gallery=gallery, labels=labels, k=10, weight=weight
         )
 
-    # Everything but the reporting part is learned from: the recipe and the share of colour were chosen in trainings that kept
-    # 5 % aside, and of a rare type each picture counts.
+    # Everything but the reporting part is learned from: the recipe and the share of colour were chosen where 5 % were kept
+    # aside, and of a rare type each picture counts.
     return EmbedderConfig(
         **places(bench, folder, "fashion"), retailer="fashion", sources=(products, phones),
         targets=(
