@@ -13,7 +13,7 @@ import datetime as dt
 import json
 import os
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from contracts.retailer import Pictures, Retailer
@@ -157,13 +157,19 @@ def _embedder(settings: Settings, pictures: Pictures) -> dict[str, Any]:
             targets.append({"labels": ["product_id"], "part": "all", "smallest": 2, "weight": 0.5})
     return {
         "sources": sources, "targets": targets, "judges": judges, "attributes": list(known), "words": "name",
-        "params": {} if pictures.layout == "drawn" else _telling(known),
+        "params": {} if pictures.layout == "drawn" else telling(known, pictures.embedder),
     }  # fmt: skip
 
 
-def _telling(known: Collection[str]) -> dict[str, Any]:
-    told = [label for label in TOLD if label in known]
-    return {"told": told, "told_weights": [TOLD[label] for label in told]}
+def telling(known: Collection[str], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What vectors of photos tell, and how much each label counts.
+
+    Args:
+        known: Labels that the shop's pictures have.
+        own: The profile's parameters of the embedder; what they tell counts as in TOLD, or 1.
+    """
+    told = own.get("told", [label for label in TOLD if label in known])
+    return {"told": told, "told_weights": [TOLD.get(label, 1.0) for label in told]}
 
 
 def _grocer(settings: Settings, pictures: Pictures) -> dict[str, Any]:

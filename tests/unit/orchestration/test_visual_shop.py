@@ -76,6 +76,16 @@ def test_a_shop_trains_what_its_pictures_teach(tmp_path: pathlib.Path) -> None:
     assert recipes.families(grocer, settings) == ("embedder", "text")
 
 
+def test_vectors_tell_the_kind_before_the_colour_unless_the_profile_says_otherwise() -> None:
+    assert recipes.telling({"colour", "type", "usage"}, {}) == {
+        "told": ["type", "colour"],
+        "told_weights": [1.0, 0.6],
+    }
+    own = {"told": ["usage", "colour"]}
+    assert recipes.telling({"type"}, own) == {**own, "told_weights": [1.0, 0.6]}
+    assert recipes.telling(set(), {}) == {"told": [], "told_weights": []}
+
+
 # What belongs to what
 
 
