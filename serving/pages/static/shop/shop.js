@@ -89,8 +89,9 @@ function showObjects(answer, title, hint) {
     const item = objects[at];
     stage.press(at);
     const words = item.items.length ? "" : answer.next_step || "Nothing in stock looks like it.";
-    results(`Looks like the ${stage.called(item)}`, words, [{ goods: item.items }], decision_id);
-    say(`${item.items.length} results for the ${stage.called(item)}`);
+    const name = stage.called(item);
+    results(name === stage.NAMELESS ? "Looks alike" : `Looks like the ${name}`, words, [{ goods: item.items }], decision_id);
+    say(`${item.items.length} results for the ${name}`);
   };
   stage.mark(objects, pick);
   if (objects.length) {

@@ -38,10 +38,13 @@ function draw(picture, width, height) {
   spots.replaceChildren();
 }
 
+/** What a pack shot is called of which nothing is told. */
+export const NAMELESS = "product";
+
 /** What an item is called: its colour and class, as far as they are told; the class of a pack shot is no word for shoppers. */
 export function called(item) {
   const { colour } = item.attributes;
-  const name = item.class === "whole product" ? "product" : item.class || "item";
+  const name = item.class === "whole product" ? NAMELESS : item.class || "item";
   return [colour?.confidence >= 0.5 ? colour.value : "", name].filter(Boolean).join(" ");
 }
 
