@@ -87,8 +87,8 @@ class Embedder(nn.Module):
         self.heads = nn.ModuleDict(
             {f"{HEAD}{name}": nn.Linear(width + colour_dim, values) for name, values in attributes.items()}
         )
-        for name, weight in zip(self.told, told_weights or [1.0] * len(self.told), strict=True):
-            self.register_buffer(f"{WAY}{name}", weight * directions(attributes[name], told_dim))
+        for name, way in ways(self.told, told_weights, attributes, told_dim).items():
+            self.register_buffer(f"{WAY}{name}", way)
         self.register_buffer("share", torch.tensor(FIRST_SHARE if colour_dim else 0.0))
         self.register_buffer("told_share", torch.tensor(FIRST_TOLD if told else 0.0))
 
@@ -133,6 +133,14 @@ def join(parts: Parts, share: Tensor, told_share: Tensor) -> Tensor:
     """Put all parts into one unit vector, see the module's text."""
     shape = torch.sqrt(1 - share - told_share) * parts.shape
     return torch.cat([shape, torch.sqrt(told_share) * parts.told, torch.sqrt(share) * parts.colour], 1)
+
+
+def ways(
+    told: Sequence[str], weights: Sequence[float], values: Mapping[str, int], width: int
+) -> dict[str, Tensor]:
+    """How each attribute is told: `directions` of its values, float[values, width], times its weight (1 without any)."""
+    given = weights or [1.0] * len(told)
+    return {name: weight * directions(values[name], width) for name, weight in zip(told, given, strict=True)}
 
 
 def directions(values: int, width: int) -> Tensor:

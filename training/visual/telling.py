@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from contracts.visual import VOTERS, agree
 from training.evaluation.retrieval import nearest
-from training.visual.embedder_model import directions
+from training.visual.embedder_model import ways
 
 Vectors = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -58,12 +58,13 @@ def restate(
         return vectors.copy()
     width = told_at[1] - told_at[0]
     believed, known = np.zeros((len(vectors), width), np.float32), np.zeros((len(vectors), width), np.float32)
-    for name, weight in zip(told, weights or [1.0] * len(told), strict=True):
-        ways = np.float32(weight) * directions(logits[name].shape[1], width).numpy()
-        roots = _roots(logits[name]) @ ways
+    sizes = {name: logits[name].shape[1] for name in told}
+    for name, way in ways(told, weights, sizes, width).items():
+        toward = way.numpy()
+        roots = _roots(logits[name]) @ toward
         values = stated.get(name, np.full(len(vectors), -1, np.int64))
         believed += roots
-        known += np.where((values >= 0)[:, None], ways[np.maximum(values, 0)], roots)
+        known += np.where((values >= 0)[:, None], toward[np.maximum(values, 0)], roots)
     gap = float(np.abs(length * _unit(believed) - vectors[:, part]).max(initial=0.0))
     if not gap <= TOLERANCE:
         raise ValueError(
